@@ -1,0 +1,58 @@
+"""The command line: arguments in, the front door called, the answer printed.
+
+Knows: typer, exit codes (0 ok, 1 failed, 2 usage or configuration, 130 interrupted), stdout for data, stderr for progress.
+Does not know: how anything is computed or drawn.
+Offers: main, app.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from fedlens.cli.commands import compare, data, methods, models, report, run
+
+app = typer.Typer(
+    name="fedlens",
+    help="Federated learning for PyTorch that tells you why.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (run, compare, report, data, models, methods):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
+    if version:
+        from fedlens._version import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; every failure is told in four parts and ends with its exit code."""
+    verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        print("interrupted; a run that had begun is resumable with --resume", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        from fedlens.errors import FedlensError
+
+        if verbose:
+            raise
+        if isinstance(error, FedlensError):
+            print(f"fedlens: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        print(
+            f"fedlens: {type(error).__name__}: {error}\n  do:   run again with -v for the traceback; "
+            "if it is ours, please report it.",
+            file=sys.stderr,
+        )
+        sys.exit(1)

@@ -1,0 +1,104 @@
+"""What there is: sources and their splits, models, methods; as tables or JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from fedlens.data import Data, known_sources, load
+from fedlens.errors import ConfigurationError
+from fedlens.methods import METHODS
+from fedlens.models import MODELS, Model, build, cost
+from fedlens.partition import AnyPartition, Natural, describe
+from fedlens.report import render_split, save_figure, split_figure
+from fedlens.seeds import generator
+from fedlens.settings import problems_of
+
+
+def print_sources(*, as_json: bool) -> None:
+    """The known sources."""
+    _show(known_sources(), as_json)
+
+
+def print_models(*, as_json: bool) -> None:
+    """Every model at its own image shape and ten classes."""
+    rows = []
+    for name, entry in MODELS.items():
+        network = cost(build(Model(name), entry.shape, 10), entry.shape)
+        rows.append(
+            {
+                "model": name,
+                "norm": entry.norm,
+                "image": "x".join(map(str, entry.shape)),
+                "parameters": network.parameters,
+                "MFLOP per image": round(network.mflop, 2),
+                "bytes per update": network.update_bytes,
+                "description": entry.description,
+            }
+        )
+    _show(rows, as_json)
+
+
+def print_methods(*, as_json: bool) -> None:
+    """Every method with its settings and source."""
+    rows = []
+    for name, make in METHODS.items():
+        words = (make.__doc__ or "").strip().splitlines()[0]
+        rows.append({"method": name, "settings": dict(make().settings), "source": make().source, "description": words})
+    _show(rows, as_json)
+
+
+def print_split(
+    source: str,
+    partition: str,
+    clients: int,
+    seed: int,
+    size: int | None,
+    directory: Path | None,
+    figure: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Deal `source` and describe the split."""
+    split = load(Data(source, size=size, directory=str(directory) if directory else None))
+    kind = _partition(partition)
+    labels, rng = split.train.labels.numpy(), generator(seed, "deal")
+    column = split.train.columns.get(kind.column) if isinstance(kind, Natural) else None
+    deal = kind.deal(labels, clients, rng, column)
+    counts = deal.counts(labels, len(split.train.classes))
+    numbers = describe(deal, labels, len(split.train.classes), generator(seed, "describe")).as_dict()
+    if figure:
+        save_figure(split_figure(counts, split.train.classes), figure)
+    if as_json:
+        print(json.dumps({"source": source, "kind": kind.kind, "test": split.test_is, **numbers}, indent=1))
+        return
+    shape = "x".join(map(str, split.train.shape))
+    print(f"{source}: {len(split.train):,} training examples of {shape}, {len(split.train.classes)} classes; test: {split.test_is}")
+    Console().print(render_split({"kind": kind.kind, **numbers}, counts, split.train.classes))
+    if figure:
+        print(f"figure: {figure}")
+
+
+def _partition(text: str) -> Any:
+    try:
+        return TypeAdapter(AnyPartition).validate_python(text)
+    except ValidationError as error:
+        problems = problems_of(error, type(None), place=lambda path: "--partition")
+        raise ConfigurationError.of(problems) from None
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int | float) else str(value or "") for value in row.values()))
+    Console().print(table)

@@ -1,0 +1,132 @@
+"""One client after another, as the paper writes it. Every other engine must give what this one gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fedlens.data import Dataset
+from fedlens.engine.plan import Visit
+from fedlens.errors import RunError
+from fedlens.local import Batch, Diverged, Local, Optimizer, Trained, Work, train
+from fedlens.local.augment import crop_flip, draw_crop_flip
+from fedlens.local.optimizer import State
+from fedlens.methods import Method
+from fedlens.seeds import generator, torch_seed
+from fedlens.server import Sum
+from fedlens.tree import Bound, Tree
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one visit left behind. Losses are means over a batch, in nats; the norm is over parameters only."""
+
+    client: int
+    examples: int
+    steps: int
+    loss_first: float
+    loss_last: float
+    update_norm: float
+
+
+@dataclass
+class Outcome:
+    """A round's sums: `sums` by upload name, integer buffers, a record per visit, what was left out, new client states.
+
+    `squares` is the weighted sum of squared update norms over parameters, for the coherence of the cohort.
+    """
+
+    sums: dict[str, Sum] = field(default_factory=dict)
+    integers: Mapping[str, Tensor] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    skipped: list[dict[str, object]] = field(default_factory=list)
+    memory: dict[int, State] = field(default_factory=dict)
+    squares: float = 0.0
+
+    def reduced(self) -> dict[str, Tensor]:
+        """The weighted mean of every upload."""
+        return {name: total.mean() for name, total in self.sums.items()}
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """The oracle engine: one bound module, reused client by client."""
+
+    bound: Bound
+    data: Dataset
+    local: Local
+    method: Method
+    seed: int
+    augment: bool = False
+    skip_failures: bool = False
+
+    def round(self, tree: Tree, visits: Sequence[Visit], memory: Mapping[int, State]) -> Outcome:
+        """Run `visits` from `tree`. `memory`: optimiser states of clients that keep them.
+
+        Raises RunError, with client, round, step and rate, where a client's training leaves the finite numbers, unless
+        failures are skipped; then the rest of the cohort counts as if the client had not been drawn.
+        """
+        outcome, most = Outcome(), (-1, 0)
+        for visit in visits:
+            try:
+                trained = self._train(tree, visit, memory)
+            except Diverged as failure:
+                if not self.skip_failures:
+                    raise _told(failure, visit) from None
+                outcome.skipped.append({"client": visit.client, "step": failure.step, "why": failure.what})
+                continue
+            self._add(outcome, tree, visit, trained)
+            # Integer buffers are copied from the client with most examples: a choice that no order of clients changes.
+            if (visit.examples, -visit.client) > most:
+                most, outcome.integers = (visit.examples, -visit.client), trained.integers
+        if not outcome.records:
+            raise _all_failed(visits, outcome)
+        return outcome
+
+    def _train(self, tree: Tree, visit: Visit, memory: Mapping[int, State]) -> Trained:
+        kept = memory.get(visit.client) if self.local.keep_optimizer else None
+        state = None if kept is None else {name: value.clone() for name, value in kept.items()}
+        seed = torch_seed(self.seed, "module", visit.round, visit.client)
+        return train(self.bound, tree, Work(self._batches(visit), visit.rate, seed), Optimizer(self.local), state)
+
+    def _batches(self, visit: Visit) -> Iterator[Batch]:
+        rng = generator(self.seed, "augment", visit.round, visit.client)
+        for indices in visit.batches:
+            chosen = torch.from_numpy(indices)
+            images = self.data.images[chosen]
+            if self.augment:
+                images = crop_flip(images, draw_crop_flip(len(indices), rng))
+            yield self.data.normalise(images, self.bound.vector.dtype), self.data.labels[chosen]
+
+    def _add(self, outcome: Outcome, tree: Tree, visit: Visit, trained: Trained) -> None:
+        for name, vector in self.method.finish(trained.vector, tree.vector).items():
+            outcome.sums.setdefault(name, Sum()).add(vector, visit.weight)
+        parameters = slice(tree.layout.trained)
+        norm = (trained.vector[parameters] - tree.vector[parameters]).norm().item()
+        outcome.squares += visit.weight * norm**2
+        losses = trained.losses
+        outcome.records.append(Record(visit.client, visit.examples, len(losses), losses[0], losses[-1], norm))
+        if self.local.keep_optimizer:
+            outcome.memory[visit.client] = trained.optimizer
+
+
+def _told(failure: Diverged, visit: Visit) -> RunError:
+    return RunError(
+        "local training diverged",
+        where=f"client {visit.client}, round {visit.round}, step {failure.step}",
+        seen=f"{failure.what}; learning rate {failure.rate:g}",
+        do='Lower local.lr, set local.clip_norm, or clients.on_failure = "skip" to go on without such clients.',
+    )
+
+
+def _all_failed(visits: Sequence[Visit], outcome: Outcome) -> RunError:
+    steps = [str(entry["step"]) for entry in outcome.skipped]
+    return RunError(
+        "every client of the cohort failed",
+        where=f"round {visits[0].round}",
+        seen=f"{len(visits)} clients, failing at steps {', '.join(steps)}; learning rate {visits[0].rate:g}",
+        do="Lower local.lr or set local.clip_norm.",
+    )

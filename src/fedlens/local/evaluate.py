@@ -1,0 +1,86 @@
+"""A model's worth on examples, in one pass: everything is read off one confusion matrix and one sum of losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fedlens.local.step import Batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`confusion` [C, C]: how often class row was called class column. `loss`: mean cross-entropy in nats per example."""
+
+    confusion: np.ndarray
+    loss: float
+
+    @property
+    def examples(self) -> int:
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Correct answers over all examples, in [0, 1]."""
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Of each class's examples, the part that was recognised [C]; nan for a class without examples."""
+        totals = self.confusion.sum(1)
+        return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
+
+    @property
+    def predicted_entropy(self) -> float:
+        """Entropy of the predicted classes over log C: 1 when all are named equally often, 0 for a constant answer."""
+        shares = self.confusion.sum(0) / self.confusion.sum()
+        shares = shares[shares > 0]
+        return float(-(shares * np.log(shares)).sum() / math.log(len(self.confusion))) + 0.0
+
+
+@torch.inference_mode()
+def evaluate(module: nn.Module, batches: Iterator[Batch], classes: int, *, statistics: str = "running") -> Evaluation:
+    """Evaluate `module` on `batches`.
+
+    `statistics`: "running" is the model as it would be deployed; "batch" lets batch norm use the statistics of each
+    evaluation batch instead of the averaged running ones, and leaves those untouched (give it shuffled batches). The gap
+    between the two is what averaged statistics cost.
+    """
+    confusion, loss = torch.zeros(classes * classes, dtype=torch.int64), 0.0
+    module.eval()
+    with _batch_statistics(module, statistics == "batch"):
+        for inputs, labels in batches:
+            outputs = module(inputs)
+            loss += F.cross_entropy(outputs.double(), labels, reduction="sum").item()
+            confusion += torch.bincount(labels * classes + outputs.argmax(1), minlength=classes * classes)
+    table = confusion.view(classes, classes).numpy()
+    return Evaluation(table, loss / max(1, int(table.sum())))
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a layer keeps running statistics."""
+    return any(isinstance(part, _BatchNorm) and part.running_mean is not None for part in module.modules())
+
+
+@contextmanager
+def _batch_statistics(module: nn.Module, wanted: bool) -> Iterator[None]:
+    layers = [part for part in module.modules() if isinstance(part, _BatchNorm)] if wanted else []
+    kept: list[tuple[float | None, Tensor | None]] = [(part.momentum, part.num_batches_tracked) for part in layers]
+    for part in layers:
+        # In training mode a layer normalises by its batch; with momentum 0 the running statistics keep their values.
+        part.momentum, part.num_batches_tracked = 0.0, None
+        part.training = True
+    try:
+        yield
+    finally:
+        for part, (momentum, tracked) in zip(layers, kept, strict=True):
+            part.momentum, part.num_batches_tracked = momentum, tracked
+            part.training = False

@@ -1,0 +1,81 @@
+"""One client's round: load, step through its batches, return what came out.
+
+Source: McMahan et al. 2017, Algorithm 1, ClientUpdate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedlens.local.optimizer import Optimizer, State
+from fedlens.tree import Bound, Tree
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Batch = tuple[Tensor, Tensor]  # inputs [B, ...] ready for the module, labels i64 [B]
+
+
+class Diverged(Exception):
+    """Training left the finite numbers at `step` (from 1); `loss` is what was seen, or nan where weights broke first."""
+
+    def __init__(self, step: int, loss: float, rate: float, what: str) -> None:
+        super().__init__(f"{what} at step {step} (rate {rate:g})")
+        self.step, self.loss, self.rate, self.what = step, loss, rate, what
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one client is to do: step through `batches` (made one at a time) at `rate`.
+
+    `seed` starts the random numbers that the module itself draws (dropout).
+    """
+
+    batches: Iterable[Batch]
+    rate: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out: `vector` [P] (parameters and buffers), integer buffers, the loss of every step, optimiser state."""
+
+    vector: Tensor
+    integers: dict[str, Tensor]
+    losses: list[float]
+    optimizer: State
+
+
+def train(
+    bound: Bound, start: Tree, work: Work, optimizer: Optimizer, state: State | None = None, loss: Loss = F.cross_entropy
+) -> Trained:
+    """Train from `start` through `work`; `state` continues an optimiser, None starts one.
+
+    The result's vector is a copy; `bound` is free for the next client. Raises Diverged where a loss or a weight is not
+    finite.
+    """
+    bound.load(start)
+    bound.module.train()
+    weights = bound.vector[: bound.layout.trained]
+    state = optimizer.start(weights) if state is None else state
+    losses: list[float] = []
+    # Dropout draws from PyTorch's one CPU generator: seed it for this visit alone and give the user's state back.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(work.seed)
+        for number, (inputs, labels) in enumerate(work.batches, 1):
+            bound.gradient.zero_()
+            value = loss(bound.module(inputs), labels)
+            value.backward()  # type: ignore[no-untyped-call]
+            losses.append(value.item())
+            if not math.isfinite(losses[-1]):
+                raise Diverged(number, losses[-1], work.rate, f"loss is {losses[-1]}")
+            with torch.no_grad():
+                optimizer.step(weights, bound.gradient, state, work.rate)
+    if not torch.isfinite(bound.vector).all():
+        raise Diverged(len(losses), losses[-1], work.rate, "a weight is not finite")
+    return Trained(bound.vector.clone(), bound.integers(), losses, state)
+

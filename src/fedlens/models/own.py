@@ -1,0 +1,106 @@
+"""A user's own network from `package.module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from fedlens.errors import ConfigurationError, FedlensError, nearest
+
+WHERE = "model.name"
+
+
+def own_model(path: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Call the function that `path` names with those of `shape` and `classes` that it takes.
+
+    Raises ConfigurationError where the module or the function is not found, the function cannot be called so or
+    raises, or what it gives is not an `nn.Module`.
+    """
+    module_name, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
+        do = "Write package.module:function, for example my_models:small."
+        raise ConfigurationError(f"'{path}' does not name a function", where=WHERE, do=do)
+    function = _function(_module(module_name), attribute, path)
+    arguments = _arguments(function, {"shape": shape, "classes": classes}, path)
+    try:
+        made = function(**arguments)
+    except FedlensError:  # the function built one of ours, and the words are already right
+        raise
+    except Exception as error:
+        do = "Correct the function; -v shows the whole traceback."
+        raise ConfigurationError(f"'{path}' failed", where=WHERE, seen=_brief(error), do=do) from error
+    if not isinstance(made, nn.Module):
+        do = "Return the network itself, an object of torch.nn.Module."
+        what = f"'{path}' did not return a torch.nn.Module"
+        raise ConfigurationError(what, where=WHERE, seen=f"{type(made).__name__}: {made!r:.60}", do=do)
+    return made
+
+
+def _module(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        # As `python file.py` does. It stays, because the user's function may import more when it is called.
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name + ".").startswith(error.name + "."):
+            do = "Start in the folder that holds the module, or install its package."
+            seen = f"looked in {here} and in the installed packages"
+            raise ConfigurationError(f"there is no module '{error.name}'", where=WHERE, seen=seen, do=do) from None
+        raise _import_failed(name, error) from error
+    except (Exception, SystemExit) as error:  # a script without a main guard may exit
+        raise _import_failed(name, error) from error
+
+
+def _import_failed(name: str, error: BaseException) -> ConfigurationError:
+    do = f"Make `python -c 'import {name}'` work; -v shows the whole traceback."
+    return ConfigurationError(f"importing '{name}' failed", where=WHERE, seen=_brief(error), do=do)
+
+
+def _function(module: ModuleType, attribute: str, path: str) -> Callable[..., object]:
+    found: object = getattr(module, attribute, None)
+    if callable(found):
+        return found
+    known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    guess = nearest(attribute, [name for name in known if name != attribute])
+    do = f"Did you mean '{guess}'?" if guess else "It has: " + (", ".join(known[:10]) or "no functions") + "."
+    if found is not None:
+        what = f"'{path}' is not a function"
+        raise ConfigurationError(what, where=WHERE, seen=f"{type(found).__name__}: {found!r:.60}", do=do)
+    what = f"module '{module.__name__}' has no '{attribute}'"
+    raise ConfigurationError(what, where=WHERE, seen=module.__file__ or "", do=do)
+
+
+def _arguments(function: Callable[..., object], offered: dict[str, object], path: str) -> dict[str, object]:
+    try:
+        taken = inspect.signature(function).parameters.values()
+    except ValueError:  # written in C: it tells no signature
+        return {}
+    if any(p.kind is p.VAR_KEYWORD for p in taken):
+        return offered
+    alone = [p.name for p in taken if p.default is p.empty and p.kind is p.POSITIONAL_ONLY]
+    needed = [p.name for p in taken if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    missing = alone + [name for name in needed if name not in offered]
+    if missing:
+        do = "It is given shape=(C, H, W) and classes=K, by name, if it takes them; give the others defaults."
+        what = f"'{path}' needs arguments that it is not given"
+        raise ConfigurationError(what, where=WHERE, seen=", ".join(missing), do=do)
+    names = {p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return {name: value for name, value in offered.items() if name in names}
+
+
+def _brief(error: BaseException) -> str:
+    """The error in one line, and the line of code that raised it."""
+    message = (str(error).splitlines() or [""])[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {message}{place}"

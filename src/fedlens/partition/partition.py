@@ -1,0 +1,116 @@
+"""What a deal results in: for every client the indices of its samples, in two flat arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedlens.errors import ConfigurationError
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Client i holds samples `indices[offsets[i]:offsets[i + 1]]`.
+
+    Shapes: `indices` i64 [M], `offsets` i64 [K + 1] from 0 to M. Two arrays and no list of lists, so that a hundred
+    thousand clients cost two allocations.
+    """
+
+    indices: Ints
+    offsets: Ints
+
+    def __len__(self) -> int:
+        """K, the number of clients."""
+        return len(self.offsets) - 1
+
+    def client(self, i: int) -> Ints:
+        """The indices of client `i`, counted from 0: a view, i64 [n_i]."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"client {i} of {len(self)}")
+        return self.indices[self.offsets[i] : self.offsets[i + 1]]
+
+    @property
+    def sizes(self) -> Ints:
+        """n_i, the samples of every client: i64 [K]."""
+        return np.diff(self.offsets)
+
+    def owners(self) -> Ints:
+        """The client of every entry of `indices`: i64 [M]."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
+    def counts(self, labels: Ints, classes: int) -> Ints:
+        """How many samples of each class every client holds: i64 [K, C]."""
+        cells = self.owners() * classes + labels[self.indices]
+        return np.bincount(cells, minlength=len(self) * classes).reshape(len(self), classes)
+
+    def check(self, samples: int, kind: str = "partition") -> Partition:
+        """This partition, after a look that it deals `samples` samples: each at most once, and every client has one.
+
+        Raises ConfigurationError and names the first wrong client or sample; `kind` says which partition it was.
+        """
+        offsets, indices = self.offsets, self.indices
+        if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(indices) or (np.diff(offsets) < 0).any():
+            seen = f"{len(offsets)} offsets over {len(indices)} indices"
+            do = "Make offsets rise from 0 to the number of indices, one more than there are clients."
+            raise ConfigurationError("the offsets do not cut the indices into clients", where=kind, seen=seen, do=do)
+        outside = np.flatnonzero((indices < 0) | (indices >= samples))
+        if len(outside):
+            self._refuse(int(outside[0]), f"is none of the {samples} samples", kind)
+        twice = np.bincount(indices, minlength=samples)[indices] > 1
+        if twice.any():
+            self._refuse(int(np.flatnonzero(twice)[-1]), "is dealt more than once", kind)
+        empty = np.flatnonzero(self.sizes == 0)
+        if len(empty):
+            seen = f"{len(empty)} of {len(self)} clients without a sample"
+            do = f"Deal to fewer clients, or choose parameters of '{kind}' that skew less."
+            raise ConfigurationError(f"client {empty[0]} has no samples", where=kind, seen=seen, do=do)
+        return self
+
+    def _refuse(self, position: int, why: str, kind: str) -> None:
+        sample, client = int(self.indices[position]), int(self.owners()[position])
+        do = "Deal every sample at most once, by its position from 0."
+        raise ConfigurationError(f"sample {sample} {why}", where=f"{kind}, client {client}", seen=str(sample), do=do)
+
+
+def redeal(partition: Partition, rng: np.random.Generator) -> Partition:
+    """The same samples and the same sizes, dealt at random: what `partition` would be without its skew of labels."""
+    return Partition(rng.permutation(partition.indices), partition.offsets)
+
+
+def enough(labels: Ints, clients: int, kind: str, each: int = 1) -> None:
+    """Raise ConfigurationError unless `labels` suffice for `clients` clients with `each` samples."""
+    if len(labels) >= clients * each and clients >= 1:
+        return
+    need = f"{clients} clients" if each == 1 else f"{clients} clients with at least {each} samples each"
+    do = "Set fewer clients" + ("." if each == 1 else " or a smaller min_size.")
+    seen = f"{len(labels)} samples"
+    raise ConfigurationError(f"{need} cannot share {len(labels)} samples", where=kind, seen=seen, do=do)
+
+
+def by_class(labels: Ints, rng: np.random.Generator) -> Ints:
+    """Sample indices in the order of their labels, shuffled inside each class: i64 [N]."""
+    # Shuffled, because files are often ordered inside a class too, and a shard should be a draw from its class.
+    shuffled = rng.permutation(len(labels))
+    return shuffled[np.argsort(labels[shuffled], kind="stable")]
+
+
+def of_sizes(order: Ints, sizes: Ints) -> Partition:
+    """The partition that gives the first `sizes[0]` samples of `order` to client 0, and so on."""
+    return Partition(order, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+
+
+def of_owners(owners: Ints, clients: int) -> Partition:
+    """The partition in which sample n belongs to client `owners[n]`; -1: to no one. Shape of `owners`: i64 [N]."""
+    order = np.argsort(owners, kind="stable")
+    sizes = np.bincount(owners[owners >= 0], minlength=clients)
+    return of_sizes(order[len(owners) - sizes.sum() :], sizes)
+
+
+def ranges(starts: Ints, lengths: Ints) -> Ints:
+    """start, start + 1, ... for each pair of start and length, one after another: i64 [sum of lengths]."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())

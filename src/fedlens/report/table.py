@@ -1,0 +1,188 @@
+"""Several runs side by side: their numbers, and the settings in which they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedlens.report import story
+from fedlens.report.folder import Record, read_run
+from fedlens.report.units import ABSENT, duration, number, percent, side
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import RenderableType
+
+UNSAID = "(not said)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run's row. Accuracies are fractions; `gaps`: reference less run, by the reference's title."""
+
+    name: str
+    path: str
+    status: str
+    rounds: int
+    metric: str
+    last: float | None
+    best: float | None
+    mean_last_ten: float | None
+    gaps: dict[str, float]
+    train_seconds: float | None
+    megabytes: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows in the order given. `differing`: setting -> its value in each run, None where a run lacks it.
+
+    `flags`: why some numbers must not be read against each other; empty when all may be.
+    """
+
+    rows: tuple[Entry, ...]
+    differing: dict[str, list[Any]]
+    flags: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def compare(folders: Sequence[Path]) -> Comparison:
+    """Read the runs and set them side by side. Raises when a folder is no run."""
+    records = [read_run(Path(folder)) for folder in folders]
+    names = labels(records)
+    rows = tuple(_entry(record, name) for record, name in zip(records, names, strict=True))
+    settings = [flatten(record.settings) for record in records]
+    keys = dict.fromkeys(key for one in settings for key in one if key != "name")
+    differing = {key: [one.get(key) for one in settings] for key in keys if _differs(key, settings)}
+    return Comparison(rows, differing, tuple(_flags(rows)))
+
+
+def compare_figure(folders: Sequence[Path]) -> Figure:
+    """The accuracy curves of several runs in one frame."""
+    from fedlens.report.drawings import accuracy_curve
+    from fedlens.report.figures import overlay_figure
+
+    records = [read_run(Path(folder)) for folder in folders]
+    curves = [accuracy_curve(record, name) for record, name in zip(records, labels(records), strict=True)]
+    return overlay_figure([curve for curve in curves if curve is not None])
+
+
+def render(comparison: Comparison) -> RenderableType:
+    """The comparison for the terminal: rows, differing settings, and what must not be compared."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [_rows_table(comparison)]
+    if comparison.differing:
+        parts += [Text(), _settings_table(comparison)]
+    parts += [Text(f"! {flag}", style="yellow") for flag in comparison.flags]
+    return Group(*parts)
+
+
+def labels(records: Sequence[Record]) -> list[str]:
+    """The runs' names; where two are the same, the folders' names."""
+    names = [record.name for record in records]
+    return [
+        name if names.count(name) == 1 else record.path.resolve().name
+        for name, record in zip(names, records, strict=True)
+    ]
+
+
+def flatten(settings: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys: {"local": {"lr": 0.1}} becomes {"local.lr": 0.1}."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat.update(flatten(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value})
+    return flat
+
+
+def _differs(key: str, settings: Sequence[dict[str, Any]]) -> bool:
+    return any(one.get(key, UNSAID) != settings[0].get(key, UNSAID) for one in settings)
+
+
+def _entry(record: Record, name: str) -> Entry:
+    final = record.summary.get("final") or {}
+    cost = record.summary.get("cost") or {}
+    moved = [number(cost.get(key)) for key in ("bytes_down", "bytes_up")]
+    gaps = {
+        str(one.get("title") or one.get("name")): float(one["gap"])
+        for one in story.references(record) if number(one.get("gap")) is not None
+    }  # fmt: skip
+    return Entry(
+        name=name,
+        path=str(record.path),
+        status=record.status,
+        rounds=record.trained,
+        metric=str(record.summary.get("metric") or UNSAID),
+        last=story.last(record),
+        best=number(final.get("best")),
+        mean_last_ten=number(final.get("mean_last_ten")),
+        gaps=gaps,
+        train_seconds=number(cost.get("train_seconds")),
+        megabytes=sum(part for part in moved if part is not None) / 1e6
+        if any(part is not None for part in moved)
+        else None,
+    )
+
+
+def _flags(rows: Sequence[Entry]) -> list[str]:
+    flags = []
+    metrics: dict[str, list[str]] = {}
+    for row in rows:
+        metrics.setdefault(row.metric, []).append(row.name)
+    if len(metrics) > 1:
+        said = "; ".join(f"{metric}: {', '.join(names)}" for metric, names in metrics.items())
+        flags.append(f"Accuracies of different metrics must not be compared. {said}.")
+    unfinished = [f"{row.name} ({row.status}, {row.rounds} rounds)" for row in rows if row.status != "done"]
+    if unfinished:
+        flags.append(f"Not finished: {', '.join(unfinished)}.")
+    return flags
+
+
+def _rows_table(comparison: Comparison) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    titles = list(dict.fromkeys(title for row in comparison.rows for title in row.gaps))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("run")
+    table.add_column("status")
+    for heading in ("rounds", "last", "best", "last ten", *(f"to {title}" for title in titles), "training", "MB"):
+        table.add_column(heading, justify="right")
+    for row in comparison.rows:
+        worth = (percent(row.last), percent(row.best), percent(row.mean_last_ten))
+        gaps = (side(row.gaps.get(title)) for title in titles)
+        cells = (
+            row.name,
+            row.status,
+            str(row.rounds),
+            *worth,
+            *gaps,
+            duration(row.train_seconds),
+            megabytes(row.megabytes),
+        )
+        table.add_row(*(Text(cell) for cell in cells))  # Text, so that brackets in a name are not read as markup
+    return table
+
+
+def _settings_table(comparison: Comparison) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("setting that differs")
+    for row in comparison.rows:
+        table.add_column(Text(row.name))
+    for key, values in comparison.differing.items():
+        table.add_row(Text(key), *(Text(ABSENT if value is None else str(value)) for value in values))
+    return table
+
+
+def megabytes(value: float | None) -> str:
+    """Megabytes with as many digits as one reads."""
+    return ABSENT if value is None else f"{value:,.1f}"
