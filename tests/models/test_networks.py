@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from fedlens.errors import ConfigurationError
 from fedlens.models import MODELS, Model, build, cost
+from fedlens.models.mobilenet import Inverted
+from fedlens.models.resnet import Basic, Bottleneck
 
 NORMS = ("batch", "group", "layer", "none")
 LARGE = ("resnet56", "resnet18", "resnet50")  # built of the same blocks as resnet8 and the one large model tried below
@@ -24,8 +28,9 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
+@functools.cache
 def free(model: Model, shape: tuple[int, ...], classes: int = 10) -> nn.Module:
-    """The model on the meta device, where large ones cost nothing."""
+    """The model on the meta device, where large ones cost nothing; made once, so tests must not change it."""
     with torch.device("meta"):
         return build(model, shape, classes)
 
@@ -132,8 +137,42 @@ def test_batch_and_group_forms_start_from_the_same_weights():
 
 
 def test_residual_convolutions_start_as_he_2015_says():
-    weight = build(Model("resnet18"), (3, 32, 32), 10).get_submodule("stages.stage4.1.conv2").weight
-    assert weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
+    weight = build(Model("resnet18"), (3, 32, 32), 10).get_submodule("stages.stage4.0.conv1").weight
+    assert weight.shape == (512, 256, 3, 3)
+    assert weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize(("block", "width"), [(Basic, 4), (Bottleneck, 1)])
+def test_a_residual_block_whose_branch_is_zero_is_a_rectifier(block, width):
+    images = torch.randn(2, 4, 5, 5)
+    inner = block(4, width, 1, True)
+    nn.init.zeros_((inner.norm2 if block is Basic else inner.norm3).weight)
+    assert torch.equal(inner(images), images.relu())
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet50"])
+def test_residual_blocks_without_norm_start_with_a_zero_branch_and_still_tell_images_apart(name):
+    module = build(Model(name, norm="none"), (3, 8, 8), 10)
+    last = "conv3" if name == "resnet50" else "conv2"
+    weights = [p for path, p in module.named_parameters() if path.startswith("stages") and f"{last}.weight" in path]
+    assert len(weights) == (16 if name == "resnet50" else 3)
+    assert not any(weight.any() for weight in weights)
+    outputs = module(torch.randn(2, 3, 8, 8))
+    assert (outputs[0] - outputs[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["mobilenet-mnist", "mobilenetv2"])
+def test_mobilenets_without_norm_start_with_outputs_that_tell_images_apart(name):
+    outputs = build(Model(name, norm="none"), MODELS[name].shape, 10)(torch.randn(2, *MODELS[name].shape))
+    assert 0.01 < (outputs[0] - outputs[1]).abs().max() < 10
+
+
+def test_inverted_residuals_add_their_input_only_where_shapes_agree():
+    images = torch.randn(2, 4, 6, 6)
+    for out, stride, expected in ((4, 1, images), (6, 1, torch.zeros(2, 6, 6, 6)), (4, 2, torch.zeros(2, 4, 3, 3))):
+        block = Inverted(4, out, 6, stride, True)
+        nn.init.zeros_(block.inner.project.norm.weight)
+        assert torch.equal(block(images), expected)
 
 
 def test_groups_that_do_not_divide_are_told_by_layer_with_those_that_do():

@@ -102,7 +102,8 @@ def summary(rows: list[dict[str, Any]], name: str, rounds: int) -> dict[str, Any
         "cost": {"train_seconds": 12.1, "evaluate_seconds": 1.0, "examples": 10800, "steps": 1080,
                  "bytes_down": 3 * 10**6, "bytes_up": 3 * 10**6, "parameters": 12345, "mflop": 0.42},
         "partition": {"kind": "shards", "clients": 20, "samples": 1437, "size_min": 52,
-                      "size_median": 71, "size_max": 94, "size_variation": 0.14, "classes_min": 2, "classes_mean": 2.0, "classes_max": 2,
+                      "size_median": 71, "size_max": 94, "size_variation": 0.14, "classes_min": 2, "classes_mean": 2.0,
+                      "classes_max": 2,
                       "total_variation": 0.79, "total_variation_null": 0.12, "total_variation_null_95": 0.15},
         "notable": ["Clients hold 2 of 10 classes.", "Batch statistics cost 12.9 points against the running ones."],
     }  # fmt: skip
@@ -132,7 +133,8 @@ def build_run(
     (run / "clients").mkdir(parents=True)
     (run / "experiment.toml").write_text(EXPERIMENT.format(name=name.replace('"', ""), rounds=rounds, lr=lr))
     environment = {"fedlens": "0.1.0", "python": "3.11.9", "torch": "2.6.0", "platform": "Linux", "cpu": "a processor",
-                   "cores": 2, "threads": 1, "command": "fedlens run", "git": "afb7e01", "started": "2026-11-20 14:12"}  # fmt: skip
+                   "cores": 2, "threads": 1, "command": "fedlens run", "git": "afb7e01",
+                   "started": "2026-11-20 14:12"}  # fmt: skip
     (run / "environment.json").write_text(json.dumps(environment))
     (run / "status").write_text("done\n")
     rows = round_rows(rounds, rng)

@@ -62,6 +62,8 @@ def test_a_comparison_is_ready_for_json_and_keeps_fractions(make_run: MakeRun) -
     plain = json.loads(json.dumps(compare([run]).as_dict()))
     final = json.loads((run / "summary.json").read_text())["final"]
     assert plain["rows"][0]["last"] == final["last"] <= 1
+    assert plain["rows"][0]["gaps"]["centralised"] == 0.965 - final["last"]
+    assert f"−{100 * (0.965 - final['last']):.1f}" in printed(render(compare([run])))
     assert plain["rows"][0]["megabytes"] == 6.0  # 3 MB down and 3 MB up
 
 
@@ -96,9 +98,19 @@ def test_a_split_is_drawn_to_scale_one_line_a_client() -> None:
         line for line in printed(render_split({"kind": "shards"}, counts)).splitlines() if line.startswith("client ")
     ]
     drawn = [line[18:].strip() for line in lines]
-    assert drawn == ["0" * 56, "1" * 28 + "2" * 28, "2" * 28]  # 56 characters are the largest client's 10 samples
+    assert drawn == ["0" * 48, "1" * 24 + "2" * 24, "2" * 24]  # 48 characters are the largest client's 10 samples
 
 
 def test_more_than_twenty_clients_are_left_to_the_figure() -> None:
     text = printed(render_split({"clients": 21}, np.ones((21, 3), int)))
     assert "--figure" in text and "client  0" not in text
+
+
+def test_a_narrow_terminal_cuts_no_number_and_no_bar(make_run: MakeRun) -> None:
+    run = make_run("a")
+    summary = json.loads((run / "summary.json").read_text())
+    table, lines = printed(render(compare([run])), 80), printed(render_summary(summary), 80)
+    assert "…" not in table + lines
+    assert f"{100 * summary['final']['mean_last_ten']:.1f} %" in table
+    assert "35.2 %" in lines
+    assert "21,555" in lines and "10,800" in lines

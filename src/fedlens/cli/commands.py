@@ -59,12 +59,14 @@ def compare(
 ) -> None:
     """Put runs side by side: accuracy, references, cost, and the settings in which they differ."""
     from fedlens.report import compare as compare_runs
-    from fedlens.report import compare_figure, render_comparison, save_figure
+    from fedlens.report import render
+    from fedlens.report.figures import save
+    from fedlens.report.table import compare_figure
 
     comparison = compare_runs(runs)
     if figure:
-        save_figure(compare_figure(runs), figure)
-    print(json.dumps(comparison.as_dict(), indent=1)) if json_ else _print(render_comparison(comparison))
+        save(compare_figure(runs), figure)
+    print(json.dumps(comparison.as_dict(), indent=1)) if json_ else _print(render(comparison))
 
 
 def report(

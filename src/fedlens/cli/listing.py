@@ -10,19 +10,35 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from fedlens.data import Data, known_sources, load
+from fedlens.data import SOURCES, Data, known_sources, load
 from fedlens.errors import ConfigurationError
 from fedlens.methods import METHODS
 from fedlens.models import MODELS, Model, build, cost
 from fedlens.partition import AnyPartition, Natural, describe
-from fedlens.report import render_split, save_figure, split_figure
+from fedlens.report import render_split
+from fedlens.report.figures import save, split_figure
 from fedlens.seeds import generator
 from fedlens.settings import problems_of
 
 
 def print_sources(*, as_json: bool) -> None:
-    """The known sources."""
-    _show(known_sources(), as_json)
+    """The sources: the known sets with their sizes and where they come from, then the open forms."""
+    rows = [
+        {
+            "source": name,
+            "image": "x".join(map(str, known.shape)),
+            "classes": len(known.classes),
+            "train": known.train,
+            "test": known.test,
+            "hub": known.hub,
+            "licence": known.licence,
+            "citation": known.citation,
+        }
+        for name, known in SOURCES.items()
+    ]
+    _show(rows, as_json)
+    if not as_json:
+        print("also: " + ", ".join(form for form in known_sources() if form not in SOURCES))
 
 
 def print_models(*, as_json: bool) -> None:
@@ -38,7 +54,7 @@ def print_models(*, as_json: bool) -> None:
                 "parameters": network.parameters,
                 "MFLOP per image": round(network.mflop, 2),
                 "bytes per update": network.update_bytes,
-                "description": entry.description,
+                "description": entry.about,
             }
         )
     _show(rows, as_json)
@@ -73,7 +89,7 @@ def print_split(
     counts = deal.counts(labels, len(split.train.classes))
     numbers = describe(deal, labels, len(split.train.classes), generator(seed, "describe")).as_dict()
     if figure:
-        save_figure(split_figure(counts, split.train.classes), figure)
+        save(split_figure(counts, split.train.classes), figure)
     if as_json:
         print(json.dumps({"source": source, "kind": kind.kind, "test": split.test_is, **numbers}, indent=1))
         return

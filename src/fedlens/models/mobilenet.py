@@ -1,6 +1,7 @@
 """Networks of depthwise-separable convolutions: mobilenet-mnist (source document 004), mobilenetv2 (CIFAR form).
 
-Convolutions have biases only in a network without norm. Dropout stands before the head.
+Convolutions have biases only in a network without norm, which the papers do not know and which starts as He et al.
+2015 say (normal, fan in), because nothing else would keep the signal up. Dropout stands before the head.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ def _conv(
     layers = OrderedDict[str, nn.Module](conv=conv)
     if norm:
         layers["norm"] = nn.BatchNorm2d(out)
+    elif conv.bias is not None:
+        # With PyTorch's initialisation mobilenet-mnist without norm stood at 0.10 after 3 epochs of digits.
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="linear" if cap == 0 else "relu")
+        nn.init.zeros_(conv.bias)
     if cap != 0:
         layers["relu"] = nn.ReLU() if cap is None else nn.ReLU6()
     return nn.Sequential(layers)

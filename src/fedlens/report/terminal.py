@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.measure import Measurement
 
-BAR = 28  # characters of a bar that means 100 %
+BAR = 24  # characters of a bar that means 100 %
 DRAWN = 20  # clients that still get a line of their own
 PALETTE = (
     "blue",
@@ -63,8 +63,8 @@ def render_summary(summary: Mapping[str, Any]) -> RenderableType:
     final = summary.get("final") or {}
     table = Table.grid(padding=(0, 2))
     table.add_column()
-    table.add_column(justify="right")
-    table.add_column()
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(width=BAR, no_wrap=True)
     table.add_column(style="dim", overflow="fold")
     own = number(final.get("last"))
     table.add_row(
