@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from fedlens.data import SOURCES, Data, load, moments
 
-ROOT = os.environ.get("FEDLENS_DATA", "")
-
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_the_real_sets_have_their_published_numbers(name):
-    if not ROOT or not (Path(ROOT) / name).is_dir():
-        pytest.skip(f"needs {name}: set FEDLENS_DATA to a folder that holds it")
-    known, split = SOURCES[name], load(Data(name))
+def test_the_real_sets_have_their_published_numbers(name, real_data):
+    known, split = SOURCES[name], load(Data(name, directory=str(real_data)))
     assert (len(split.train), len(split.test), split.train.shape) == (known.train, known.test, known.shape)
     assert split.test_is == "the official test set (10000 images)"
     mean, std = moments(split.train.images)
     assert mean == pytest.approx(known.mean, abs=1e-4) and std == pytest.approx(known.std, abs=1e-4)
     counts = split.train.labels.bincount().tolist()
-    assert counts == ([5000] * 10 if name == "cifar10" else [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
+    assert counts == (
+        [5000] * 10 if name == "cifar10" else [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    )

@@ -105,7 +105,9 @@ def test_no_sample_of_another_client_enters_the_hold_out_of_a_sorted_partition()
 
 @examine(max_examples=200, deadline=None)
 @given(
-    weights=st.lists(st.floats(1e-200, 1e6), min_size=1, max_size=30), minimum=st.integers(0, 3), extra=st.integers(0, 99)
+    weights=st.lists(st.floats(1e-200, 1e6), min_size=1, max_size=30),
+    minimum=st.integers(0, 3),
+    extra=st.integers(0, 99),
 )
 def test_apportioned_numbers_sum_to_the_total_and_respect_the_minimum(weights, minimum, extra):
     total = minimum * len(weights) + extra

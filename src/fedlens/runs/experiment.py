@@ -1,0 +1,116 @@
+"""What is to be run, as a person writes it: one frozen value, the same names in Python and in TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from fedlens.data import Data
+from fedlens.engine import Engine
+from fedlens.errors import nearest
+from fedlens.local import Local
+from fedlens.methods import METHODS, Method, fedavg
+from fedlens.models import Model
+from fedlens.partition import IID, AnyPartition
+from fedlens.server import Server
+from fedlens.settings import Count, Fraction, settings
+
+
+@settings
+class Clients:
+    """Who takes part: `count` clients (K), `cohort` of them a round (m), and how the examples are dealt to them.
+
+    `holdout`: this part of every client's examples is kept for a local test, stratified and shuffled.
+    `on_failure`: what a client whose training diverges does to the run; "skip" leaves it out of that round and says so.
+    """
+
+    count: Count = 100
+    cohort: Count = 10
+    partition: AnyPartition = IID()
+    holdout: Fraction = 0.0
+    on_failure: Literal["stop", "skip"] = "stop"
+
+    @model_validator(mode="after")
+    def _cohort_fits(self) -> Clients:
+        if self.cohort > self.count:
+            raise ValueError(
+                f"cohort = {self.cohort} exceeds count = {self.count}; lower clients.cohort, or raise clients.count"
+            )
+        return self
+
+
+@settings
+class References:
+    """What the run is measured against, each at a stated budget.
+
+    centralised: the same model on the pooled examples, as many samples in the same batches. centralised_depth: as many
+    sequential steps as one client chain makes (1/m of the samples). iid: the same examples dealt again, same sizes, but
+    IID. local_only: this many clients each training alone, as many epochs as they take part in on average.
+    """
+
+    centralised: bool = True
+    centralised_depth: bool = False
+    iid: bool = False
+    local_only: Annotated[int, Field(ge=0, strict=True)] = 0
+
+
+def _method(value: Any) -> Any:
+    if isinstance(value, Method):
+        return value
+    value = {"name": value} if isinstance(value, str) else value
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise ValueError('a method is a name or a table with a name; write for example name = "fedavg"')
+    name, given = value["name"], {key: item for key, item in value.items() if key != "name"}
+    if name not in METHODS:
+        guess = nearest(name, METHODS)
+        raise ValueError(f"no method '{name}'; " + (f"Did you mean '{guess}'?" if guess else _one_of(METHODS)))
+    known = list(inspect.signature(METHODS[name]).parameters)
+    for key in given:
+        if key not in known:
+            guess = nearest(key, known)
+            takes = _one_of(known) if known else f"{name} takes no settings."
+            raise ValueError(f"'{key}' is not a setting of {name}; " + (f"Did you mean '{guess}'?" if guess else takes))
+    return METHODS[name](**given)
+
+
+def _one_of(names: Any) -> str:
+    return "One of: " + ", ".join(names) + "."
+
+
+@settings
+class Experiment:
+    """One federated training run and what it is compared with. `rounds` are communication rounds (T)."""
+
+    name: str = "experiment"
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    rounds: Count = 100
+    evaluate_every: Count = 1
+    data: Data = Data()
+    clients: Clients = Clients()
+    model: Model = Model()
+    local: Local = Local()
+    method: Annotated[Method, BeforeValidator(_method)] = fedavg()
+    server: Server = Server()
+    references: References = References()
+    engine: Engine = Engine()
+
+    @model_validator(mode="after")
+    def _method_accepts_the_local_work(self) -> Experiment:
+        self.method.check(self.local)
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in a TOML file; what is None is left out."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain["method"] = {"name": self.method.name, **self.method.settings}
+        return {key: _plain(value) for key, value in plain.items()}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        pairs = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {name: _plain(item) for name, item in pairs if item is not None}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,150 @@
+"""An experiment made ready: data loaded and dealt, model built, plan drawn. And its counterfactual twins."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedlens.data import Split, load
+from fedlens.engine import Federated, Plan, Pooled, Sequential
+from fedlens.errors import ConfigurationError
+from fedlens.methods import fedavg
+from fedlens.models import Cost, build, cost
+from fedlens.partition import Natural, Partition, holdout, redeal
+from fedlens.runs.experiment import Experiment
+from fedlens.seeds import generator, torch_seed
+from fedlens.tree import Tree, bind
+
+BACKWARD_TOO = 3  # a step costs a forward pass and, for gradients by input and by weight, twice as much again
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Everything a loop needs. `held`: each client's local hold-out, where there is one; `deal`: what trains."""
+
+    experiment: Experiment
+    split: Split
+    deal: Partition
+    held: Partition | None
+    plan: Plan
+    engine: Sequential
+    start: Tree
+    network: Cost
+    threads: int
+
+    @property
+    def classes(self) -> int:
+        return len(self.split.train.classes)
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that the engine trains; its contents change from client to client."""
+        return self.engine.bound.module
+
+    def counts(self) -> np.ndarray:
+        """Training examples of each class at each client, i64 [K, C]."""
+        return self.deal.counts(self.split.train.labels.numpy(), self.classes)
+
+    def samples_per_round(self) -> int:
+        """Examples that pass through training in a round, on average over clients."""
+        local, cohort = self.experiment.local, self.experiment.clients.cohort
+        if local.steps is None:
+            return round(cohort * local.epochs * float(self.deal.sizes.mean()))
+        return round(cohort * local.steps * float(np.mean([local.batch_size(int(n)) for n in self.deal.sizes])))
+
+    def depth_per_round(self) -> int:
+        """Sequential steps of one client in a round, on average over clients."""
+        return max(1, round(float(np.mean([self.experiment.local.step_count(int(n)) for n in self.deal.sizes]))))
+
+    def redealt(self) -> Federation:
+        """The same examples and sizes, dealt again IID."""
+        deal = redeal(self.deal, generator(self.experiment.seed, "redeal"))
+        return self._twin(_federated(self.experiment, deal), deal)
+
+    def pooled(self, steps: int, batch: int) -> Federation:
+        """One client who holds everything that trains, and takes `steps` steps of `batch` examples a round."""
+        e = self.experiment
+        local = dataclasses.replace(e.local, batch=batch, keep_optimizer=True, scale_lr_by_size=False)
+        return self._twin(Pooled(np.sort(self.deal.indices), steps, e.rounds, local, e.seed), self.deal, local=local)
+
+    def alone(self, client: int) -> Federation:
+        """One client training on its own examples, for as many rounds as it is drawn on average."""
+        e = self.experiment
+        indices = self.deal.client(client)
+        rounds = max(1, round(e.rounds * e.clients.cohort / e.clients.count))
+        local = dataclasses.replace(e.local, keep_optimizer=True, scale_lr_by_size=False)
+        plan = Pooled(indices, local.step_count(len(indices)), rounds, local, e.seed)
+        twin = self._twin(plan, self.deal, local=local)
+        return dataclasses.replace(twin, experiment=dataclasses.replace(e, evaluate_every=rounds))
+
+    def _twin(self, plan: Plan, deal: Partition, local: object = None) -> Federation:
+        # A reference is plain averaging of plain training, whatever the method under study does.
+        changes = {} if local is None else {"local": local, "method": fedavg()}
+        engine = dataclasses.replace(self.engine, **changes)
+        return dataclasses.replace(self, plan=plan, deal=deal, held=None, engine=engine)
+
+
+def prepare(experiment: Experiment) -> Federation:
+    """Load, deal and build. Raises DataError or ConfigurationError; nothing has been trained or written then."""
+    split = load(experiment.data)
+    if experiment.data.augment != "none" and (split.train.images.dtype != torch.uint8 or split.train.images.dim() != 4):
+        raise ConfigurationError(
+            "augmentation needs uint8 images [N, C, H, W]",
+            where="data.augment",
+            seen=f"{split.train.images.dtype} {list(split.train.images.shape)}",
+            do='Set data.augment = "none".',
+        )
+    deal, held = _dealt(experiment, split)
+    module = _drawn(experiment, split)
+    start = Tree.of(module, experiment.engine.dtype)
+    network = cost(module, split.train.shape)
+    bound = bind(module, experiment.engine.dtype)
+    largest_batch = experiment.local.batch_size(int(deal.sizes.max()))
+    engine = Sequential(
+        bound,
+        split.train,
+        experiment.local,
+        experiment.method,
+        experiment.seed,
+        augment=experiment.data.augment == "crop-flip",
+        skip_failures=experiment.clients.on_failure == "skip",
+    )
+    threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
+    return Federation(experiment, split, deal, held, _federated(experiment, deal), engine, start, network, threads)
+
+
+def initial_model(experiment: Experiment) -> nn.Module:
+    """The experiment's model before the first round; the draw depends on the experiment's seed alone."""
+    return _drawn(experiment, load(experiment.data))
+
+
+def _drawn(experiment: Experiment, split: Split) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(torch_seed(experiment.seed, "init"))
+        return build(experiment.model, split.train.shape, len(split.train.classes))
+
+
+def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition | None]:
+    clients, labels = experiment.clients, split.train.labels.numpy()
+    kind, column = clients.partition, None
+    if isinstance(kind, Natural):
+        if kind.column not in split.train.columns:
+            have = ", ".join(split.train.columns) or "none"
+            raise ConfigurationError(
+                f"the data has no column '{kind.column}'", where="clients.partition", seen=f"columns: {have}"
+            )
+        column = split.train.columns[kind.column]
+    deal = kind.deal(labels, clients.count, generator(experiment.seed, "deal"), column)
+    if not clients.holdout:
+        return deal, None
+    return holdout(deal, labels, clients.holdout, generator(experiment.seed, "holdout"))
+
+
+def _federated(experiment: Experiment, deal: Partition) -> Federated:
+    e = experiment
+    return Federated(deal, e.clients.cohort, e.rounds, e.local, e.server, e.seed)
+

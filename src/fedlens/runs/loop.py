@@ -1,0 +1,113 @@
+"""The rounds of a run, one after another: plan, train, aggregate, evaluate. It writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedlens.engine import Outcome, Record
+from fedlens.local.optimizer import State as OptimizerState
+from fedlens.runs.experiment import Experiment
+from fedlens.runs.federation import Federation, initial_model, prepare
+from fedlens.runs.measure import measure
+from fedlens.tree import Tree
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands after `round` (0: untrained). `row` is what rounds.jsonl says of it: no clock in it, so that a
+    repeated run gives the same row."""
+
+    round: int
+    tree: Tree
+    memory: Mapping[int, OptimizerState] = field(default_factory=dict)
+    row: Mapping[str, Any] = field(default_factory=dict)
+    records: tuple[Record, ...] = ()
+    train_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+
+    @property
+    def accuracy(self) -> float | None:
+        """Accuracy on the test set, where this round was evaluated."""
+        return self.row.get("accuracy")
+
+    def load_into(self, module: nn.Module) -> nn.Module:
+        """Give `module` this state's parameters and buffers."""
+        module.load_state_dict(self.tree.state_dict(), strict=False)
+        return module
+
+
+def stream(experiment: Experiment) -> Iterator[State]:
+    """The states of a run, from the untrained model on; the loop belongs to the caller, and nothing is written.
+
+    Stop whenever you like. `state.load_into(fedlens.initial_model(experiment))` gives a module to use.
+    """
+    yield from advance(prepare(experiment))
+
+
+def advance(federation: Federation, start: State | None = None) -> Iterator[State]:
+    """The states after `start` (None: beginning with the untrained model), to the plan's last round."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(federation.threads)
+    try:
+        state = start
+        if state is None:
+            state = _evaluated(federation, State(0, federation.start, row={"round": 0}))
+            yield state
+        while state.round < federation.plan.rounds:
+            state = _round(federation, state)
+            yield state
+    finally:
+        torch.set_num_threads(before)
+
+
+def _round(federation: Federation, state: State) -> State:
+    number, began = state.round + 1, time.perf_counter()
+    visits = federation.plan.visits(number)
+    outcome = federation.engine.round(state.tree, visits, state.memory)
+    reduced = outcome.reduced()
+    vector = federation.engine.method.aggregate(state.tree.vector, reduced)
+    tree = state.tree.with_(vector, outcome.integers)
+    row = {"round": number, "rate": visits[0].rate, **_facts(state.tree, outcome, reduced)}
+    memory = {**state.memory, **outcome.memory}
+    seconds = time.perf_counter() - began
+    done = State(number, tree, memory, row, tuple(outcome.records), seconds)
+    due = number % federation.experiment.evaluate_every == 0 or number == federation.plan.rounds
+    return _evaluated(federation, done) if due else done
+
+
+def _facts(tree: Tree, outcome: Outcome, reduced: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What a round's record says beside the evaluation. Bytes are those of the float vectors, both ways."""
+    records, size = outcome.records, tree.vector.element_size()
+    update = reduced["update"][: tree.layout.trained].norm().item()
+    mean_square = outcome.squares / outcome.sums["update"].weight
+    sent = len(records) + len(outcome.skipped)
+    return {
+        "clients": [record.client for record in records],
+        "examples": sum(record.examples for record in records),
+        "steps": sum(record.steps for record in records),
+        "loss_first": sum(record.loss_first for record in records) / len(records),
+        "loss_last": sum(record.loss_last for record in records) / len(records),
+        "update_norm": update,
+        # ||mean||^2 over the mean of ||Delta_i||^2: 1 when all clients agree, 1/m when they are orthogonal.
+        "coherence": update**2 / mean_square if mean_square else None,
+        "bytes_down": sent * tree.layout.size * size,
+        "bytes_up": len(records) * sum(vector.numel() for vector in reduced.values()) * size,
+        "skipped": outcome.skipped,
+    }
+
+
+def _evaluated(federation: Federation, state: State) -> State:
+    began = time.perf_counter()
+    measured = measure(federation, state.tree)
+    seconds = time.perf_counter() - began
+    row = {**state.row, **measured}
+    return State(state.round, state.tree, state.memory, row, state.records, state.train_seconds, seconds)
+
+
+__all__ = ["State", "advance", "initial_model", "stream"]

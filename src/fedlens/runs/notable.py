@@ -1,0 +1,78 @@
+"""What stands out in a run, in sentences with numbers. It observes and does not explain: causes are the doctor's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def notable(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sentences, most important first; a sentence is there only where its number is out of the ordinary."""
+    return [*_gaps(summary), *_classes(summary, rows), *_statistics(summary), *_noise(rows), *_skipped(summary)]
+
+
+def _gaps(summary: Mapping[str, Any]) -> Iterator[str]:
+    for reference in summary["references"]:
+        if reference["name"] == "local-only":
+            continue
+        gap, size = reference["gap"], _points(reference["gap"])
+        if abs(gap) >= 0.01:
+            side = "below" if gap > 0 else "above"
+            yield f"{size} points {side} {reference['title']} ({reference['budget']}), by the mean of the last ten."
+    split = summary["partition"]
+    if split["total_variation"] > 2 * max(split["total_variation_null_95"], 0.05):
+        held = split["classes_mean"]
+        yield (
+            f"Clients see {held:.1f} of {len(summary['classes'])} classes on average; their label mix is "
+            f"{split['total_variation']:.2f} away from the whole in total variation, {split['total_variation_null']:.2f} "
+            "would be chance."
+        )
+
+
+def _classes(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    final, classes = summary["final"], summary["classes"]
+    chance = 1 / len(classes)
+    if final["last"] <= 1.2 * chance:
+        yield f"The last model is no better than chance ({_points(chance)} %)."
+    recall = [(value, name) for value, name in zip(final["recall"], classes, strict=True) if value is not None]
+    worst, name = min(recall)
+    if worst < final["last"] - 0.15:
+        yield f"Class {name} is recognised {_points(worst)} % of the time, the whole test set {_points(final['last'])} %."
+    if final["predicted_entropy"] < 0.8:
+        yield f"Some classes are hardly ever answered: the answers' entropy is {final['predicted_entropy']:.2f} of its maximum."
+    if final["worst_decile"] < final["last"] - 0.1:
+        yield f"The worst-served tenth of clients gets {_points(final['worst_decile'])} % ({final['worst_decile_of']})."
+
+
+def _statistics(summary: Mapping[str, Any]) -> Iterator[str]:
+    final = summary["final"]
+    batch = final.get("accuracy_batch_statistics")
+    if batch is not None and abs(batch - final["last"]) >= 0.03:
+        yield (
+            f"With each test batch's own statistics the last model reaches {_points(batch)} %, with the averaged running "
+            f"statistics {_points(final['last'])} %."
+        )
+
+
+def _noise(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    last = [row["accuracy"] for row in rows if "accuracy" in row][1:][-10:]
+    if len(last) >= 5 and (deviation := float(np.std(last, ddof=1))) > 0.02:
+        yield (
+            f"Accuracy still moves by {_points(deviation)} points from round to round (standard deviation of the last "
+            f"{len(last)}): quote the mean of the last ten, {_points(float(np.mean(last)))} %, not one round."
+        )
+
+
+def _skipped(summary: Mapping[str, Any]) -> Iterator[str]:
+    if skipped := summary["skipped"]:
+        first = skipped[0]
+        yield (
+            f"{len(skipped)} visits were left out because training diverged, first client {first['client']} in round "
+            f"{first['round']} ({first['why']})."
+        )
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * abs(fraction):.1f}"

@@ -1,0 +1,155 @@
+"""One run from experiment to summary: main loop, references, what it was worth; interrupted and resumed at will."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fedlens.errors import ConfigurationError, FedlensError
+from fedlens.runs import folder as folders
+from fedlens.runs.configuration import differences, load_experiment
+from fedlens.runs.experiment import Experiment
+from fedlens.runs.federation import Federation, prepare
+from fedlens.runs.loop import State, advance
+from fedlens.runs.references import Reference, references
+from fedlens.runs.store import Journal, told, write_atomically
+from fedlens.runs.summary import summarise
+
+
+class Progress(Protocol):
+    """Is told of every state: of which run or reference ("" for the run itself), and of how many rounds."""
+
+    def __call__(self, title: str, state: State, rounds: int) -> None: ...
+
+
+class Interrupted(FedlensError):
+    """Stopped on request; resumable."""
+
+    exit_code = 130
+
+
+def execute(
+    experiment: Experiment | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Path:
+    """Run `experiment` with its references, into a new folder (`out`, or a stamped one in runs/).
+
+    `resume` goes on with the run in `out` (default runs/latest), to bit-identical results on the same machine; an
+    `experiment` given with it must be the one that was begun. Raises ConfigurationError or DataError before anything is
+    done, RunError when something fails on the way, Interrupted after Ctrl-C; the folder stays resumable.
+    """
+    if resume:
+        folder = folders.existing(out)
+        begun = load_experiment(folder / "experiment.toml")
+        if experiment is not None and (problems := differences(experiment, begun)):
+            raise ConfigurationError.of(problems)
+        federation = prepare(begun)
+    else:
+        experiment = experiment or Experiment()
+        federation = prepare(experiment)
+        folder = folders.create(experiment, out, command or _python_call(), megabytes(federation))
+    with folders.locked(folder), _status(folder), _stopping() as stopped:
+        _run(federation, folder, progress or _silent, stopped, command or _python_call())
+    return folder
+
+
+def megabytes(federation: Federation) -> float:
+    """Disk that a run needs, generously: two checkpoints for the run and for each reference, and its records."""
+    e = federation.experiment
+    states = 3.0 if e.local.keep_optimizer else 1.0
+    checkpoint = federation.start.vector.numel() * federation.start.vector.element_size() * states / 1e6
+    if e.local.keep_optimizer:
+        checkpoint *= min(e.clients.count, e.clients.cohort * e.rounds)
+    kept = 2 + sum([e.references.centralised, e.references.centralised_depth, e.references.iid]) + e.references.local_only
+    return 5 + checkpoint * kept + 0.002 * e.rounds * (1 + e.clients.cohort / 10) * kept
+
+
+def _run(
+    federation: Federation, folder: Path, progress: Progress, stopped: Callable[[], bool], command: str
+) -> None:
+    with told(folder):
+        (folder / "clients").mkdir(exist_ok=True)
+        with (folder / "clients" / "partition.npz").open("wb") as file:
+            np.savez(file, counts=federation.counts())
+    journal = _follow(federation, Journal(folder), "", progress, stopped)
+    found: list[tuple[Reference, list[dict[str, Any]]]] = []
+    for reference in references(federation):
+        place = folder / "references" / reference.name
+        with told(folder):
+            place.mkdir(parents=True, exist_ok=True)
+        rows = _follow(reference.federation, Journal(place), reference.title, progress, stopped).rows()
+        found.append((reference, rows))
+    summary = summarise(federation, journal.rows(), journal.timings(), found, command)
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    folders.set_status(folder, "done")
+
+
+def _follow(
+    federation: Federation, journal: Journal, title: str, progress: Progress, stopped: Callable[[], bool]
+) -> Journal:
+    """Run `federation` to its end, from its last checkpoint on, recording every state."""
+    rounds = federation.plan.rounds
+    for state in advance(federation, journal.resume(federation.start)):
+        stop = stopped()
+        journal.append(state, last=stop or state.round == rounds)
+        progress(title, state, rounds)
+        if stop:
+            at = f"{title}, round {state.round} of {rounds}".lstrip(", ")
+            raise Interrupted("stopped on request", where=at, do=f"Go on with: fedlens run --resume --out {journal.folder}")
+    return journal
+
+
+@contextmanager
+def _status(folder: Path) -> Iterator[None]:
+    """Keep the status file true, whatever happens inside."""
+    folders.set_status(folder, "running")
+    try:
+        yield
+    except BaseException as error:
+        word = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        try:
+            folders.set_status(folder, word, str(error))
+        except FedlensError:
+            pass  # a full disk cannot be told on that disk; the error itself still reaches the caller
+        raise
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C (or SIGTERM) into a wish to stop after the round; the second stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _silent(title: str, state: State, rounds: int) -> None:
+    """Report nothing."""
+
+
+def _python_call() -> str:
+    return f"fedlens.run(...) from {Path(sys.argv[0]).name or 'Python'}"

@@ -1,0 +1,192 @@
+"""A run on disk: appended to round by round, resumable after any crash, readable without us.
+
+A journal is a folder with rounds.jsonl (one line a round), timings.jsonl, clients/ (arrays of visits) and checkpoints/.
+A checkpoint is complete or absent: it is written beside its place, flushed, and renamed. What was appended after the last
+checkpoint is cut off on resuming, because the repeated rounds write the same lines again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fedlens.engine import Record
+from fedlens.errors import RunError
+from fedlens.runs.loop import State
+from fedlens.tree import Tree
+
+CHECKPOINT_SECONDS = 15.0
+
+
+class Journal:
+    """One run's (or one reference's) growing record in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._pending: list[tuple[int, Record]] = []
+        self._saved = time.monotonic()
+
+    def append(self, state: State, *, last: bool) -> None:
+        """Record `state`; every 15 seconds, and at the `last` state, also a checkpoint."""
+        with told(self.folder):
+            self._line("rounds.jsonl", dict(state.row))
+            seconds = {"train_seconds": state.train_seconds, "evaluate_seconds": state.evaluate_seconds}
+            self._line("timings.jsonl", {"round": state.round, **seconds})
+            self._pending += [(state.round, record) for record in state.records]
+            if last or state.round == 0 or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+                self.checkpoint(state)
+
+    def checkpoint(self, state: State) -> None:
+        """Save all that is needed to go on from `state`, then drop the checkpoint before it."""
+        with told(self.folder):
+            self._save_clients()
+            place = self.folder / "checkpoints"
+            place.mkdir(exist_ok=True)
+            name = f"round-{state.round:06d}"
+            writing = place / f".writing-{name}"
+            writing.mkdir(exist_ok=True)
+            save_file(_tensors(state), writing / "state.safetensors")
+            about = {"round": state.round, "row": dict(state.row), "visits": sorted(self._client_files())}
+            (writing / "state.json").write_text(json.dumps(about))
+            for file in (*writing.iterdir(), self.folder / "rounds.jsonl", self.folder / "timings.jsonl"):
+                _flush(file)
+            if not (place / name).exists():
+                writing.rename(place / name)
+            _flush(place)
+            for old in place.iterdir():
+                if old.name != name:
+                    shutil.rmtree(old)
+            self._saved = time.monotonic()
+
+    def resume(self, start: Tree) -> State | None:
+        """The last complete checkpoint, with the journal cut back to it; None where there is none."""
+        state = self.latest(start)
+        with told(self.folder):
+            visits = [] if state is None else self._about(state.round)["visits"]
+            self._cut(-1 if state is None else state.round, visits)
+        return state
+
+    def latest(self, start: Tree) -> State | None:
+        """The last complete checkpoint of a model laid out as `start`, or None."""
+        saved = sorted((self.folder / "checkpoints").glob("round-*"))
+        if not saved:
+            return None
+        with told(self.folder):
+            about = self._about(int(saved[-1].name.removeprefix("round-")))
+            return _state(saved[-1] / "state.safetensors", about, start)
+
+    def _about(self, round: int) -> dict[str, Any]:
+        path = self.folder / "checkpoints" / f"round-{round:06d}" / "state.json"
+        about: dict[str, Any] = json.loads(path.read_text())
+        return about
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines of rounds.jsonl; a torn last line is left out."""
+        return read_lines(self.folder / "rounds.jsonl")
+
+    def timings(self) -> list[dict[str, Any]]:
+        """The lines of timings.jsonl."""
+        return read_lines(self.folder / "timings.jsonl")
+
+    def _line(self, name: str, row: dict[str, Any]) -> None:
+        with (self.folder / name).open("a") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+
+    def _cut(self, round: int, visits: list[str]) -> None:
+        for name in ("rounds.jsonl", "timings.jsonl"):
+            path = self.folder / name
+            if path.exists():
+                kept = [row for row in read_lines(path) if row["round"] <= round]
+                write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+        for name in self._client_files() - set(visits):
+            (self.folder / "clients" / name).unlink()
+
+    def _client_files(self) -> set[str]:
+        return {path.name for path in (self.folder / "clients").glob("[0-9]*.npz")}
+
+    def _save_clients(self) -> None:
+        if not self._pending:
+            return
+        folder = self.folder / "clients"
+        folder.mkdir(exist_ok=True)
+        rounds = [round for round, _ in self._pending]
+        columns = {"round": np.array(rounds)}
+        for name in Record.__dataclass_fields__:
+            columns[name] = np.array([getattr(record, name) for _, record in self._pending])
+        path = folder / f"{rounds[0]:06d}-{rounds[-1]:06d}.npz"
+        with path.open("wb") as file:
+            np.savez(file, **columns)  # type: ignore[arg-type]
+        self._pending = []
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON lines of `path`, none where it is missing; a torn last line is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    whole = lines[:-1]  # what follows the last newline was not finished
+    try:
+        return [json.loads(line) for line in whole]
+    except json.JSONDecodeError as error:
+        raise RunError("a line is not JSON", where=str(path), seen=str(error), do="Restore the file.") from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text`, or leave it as it is."""
+    writing = path.with_name(f".writing-{path.name}")
+    with told(path.parent):
+        writing.write_text(text)
+        _flush(writing)
+        writing.replace(path)
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Tell a failure to write as what it is; the checkpoint before it stays."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            "the run folder cannot be written",
+            where=str(folder),
+            seen=str(error),
+            do="Make room or mend the permissions, then resume with --resume; nothing before the last checkpoint is lost.",
+        ) from None
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _tensors(state: State) -> dict[str, torch.Tensor]:
+    tensors = {"vector": state.tree.vector}
+    tensors |= {f"integers/{name}": value for name, value in state.tree.integers.items()}
+    for client, kept in state.memory.items():
+        tensors |= {f"memory/{client}/{name}": value for name, value in kept.items()}
+    return {name: value.contiguous() for name, value in tensors.items()}
+
+
+def _state(path: Path, about: dict[str, Any], start: Tree) -> State:
+    tensors = load_file(path)
+    integers = {name: tensors[f"integers/{name}"] for name in start.layout.integers}
+    memory: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("memory/"):
+            _, client, name = key.split("/")
+            memory.setdefault(int(client), {})[name] = value
+    return State(about["round"], start.with_(tensors["vector"], integers), memory, about["row"])
