@@ -37,7 +37,8 @@ class Layout:
     """Names, shapes and offsets of a module's floating tensors, grouped: all weights, all norm, all buffers.
 
     weights: parameters outside norm layers. norm: scale and shift of norm layers. buffers: floating buffers (running
-    statistics). Integer buffers have no place in the vector, because they must never be averaged: `integers` names them.
+    statistics). Integer buffers have no place in the vector, because they must never be averaged: `integers` names
+    them.
     """
 
     slots: tuple[Slot, ...]
@@ -46,7 +47,9 @@ class Layout:
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
         """The layout of `module`; a tensor shared under two names lies once."""
-        in_norm = {id(p) for part in module.modules() if isinstance(part, _NORMS) for p in part.parameters(recurse=False)}
+        in_norm = {
+            id(p) for part in module.modules() if isinstance(part, _NORMS) for p in part.parameters(recurse=False)
+        }
         named: dict[Group, list[tuple[str, Tensor]]] = {group: [] for group in GROUPS}
         for name, parameter in module.named_parameters():
             named["norm" if id(parameter) in in_norm else "weights"].append((name, parameter))
@@ -62,7 +65,9 @@ class Layout:
                 slots.append(Slot(name, tuple(tensor.shape), start, tensor.numel(), group))
                 start += tensor.numel()
         if not named["weights"] and not named["norm"]:
-            raise ConfigurationError("the model has no parameters", where=type(module).__name__, do="Return a module to train.")
+            raise ConfigurationError(
+                "the model has no parameters", where=type(module).__name__, do="Return a module to train."
+            )
         return cls(tuple(slots), tuple(integers))
 
     @property

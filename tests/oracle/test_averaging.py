@@ -46,7 +46,9 @@ def test_one_full_batch_step_of_all_clients_is_central_sgd_step_for_step(model, 
         F.cross_entropy(central(inputs), data.labels).backward()
         optimizer.step()
     assert state.round == rounds
-    assert relative(state.tree.vector, federation.start.vector) > 1e-3  # it moved: the comparison is not of two standstills
+    assert (
+        relative(state.tree.vector, federation.start.vector) > 1e-3
+    )  # it moved: the comparison is not of two standstills
 
 
 def _in_layout_order(module, layout):
@@ -113,7 +115,9 @@ def test_running_statistics_are_averaged_and_integer_buffers_copied():
     together = federation.engine.round(federation.start, visits, {})
     buffers = slice(layout.trained, None)
     weights = np.array([visit.weight for visit in visits])
-    expected = sum(w * o.reduced()["update"][buffers] for w, o in zip(weights.tolist(), alone, strict=True)) / weights.sum()
+    expected = (
+        sum(w * o.reduced()["update"][buffers] for w, o in zip(weights.tolist(), alone, strict=True)) / weights.sum()
+    )
     assert relative(together.reduced()["update"][buffers], expected) <= 1e-14
     largest = int(np.argmax([visit.examples for visit in visits]))
     assert together.integers["1.num_batches_tracked"] == len(visits[largest].batches)

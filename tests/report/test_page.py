@@ -34,7 +34,7 @@ def test_the_page_holds_the_numbers_beside_their_references_and_budgets(make_run
     text = page_of(run).replace("\u202f", " ")
     assert f"{100 * final['last']:.1f} %" in text
     assert f"{100 * final['best']:.1f} %" in text
-    assert "96.5 % with 21,555 samples in 2,160 steps" in text
+    assert "96.0 % with 21,555 samples in 2,160 steps" in text
     assert f"{100 * (0.965 - final['last']):.1f} points below" in text
     assert f"{100 * (final['last'] - 0.352):.1f} points above" in text
     assert "35.2 % ± 8.0" in text

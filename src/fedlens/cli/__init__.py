@@ -1,6 +1,6 @@
 """The command line: arguments in, the front door called, the answer printed.
 
-Knows: typer, exit codes (0 ok, 1 failed, 2 usage or configuration, 130 interrupted), stdout for data, stderr for progress.
+Knows: typer; exit codes 0 ok, 1 failed, 2 usage or configuration, 130 interrupted; data to stdout, progress to stderr.
 Does not know: how anything is computed or drawn.
 Offers: main, app.
 """

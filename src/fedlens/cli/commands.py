@@ -23,7 +23,9 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: KEY=VALUE.")] = None,
     seed: Annotated[int | None, typer.Option(help="The run's seed.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder (default: a new one in runs/).")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out (default: runs/latest).")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out (default: runs/latest).")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
     data_dir: DataDir = None,
     json_: Json = False,
@@ -43,7 +45,9 @@ def run(
     from fedlens.front import run as run_experiment
 
     with Line() as line:
-        done = run_experiment(given, out=out, resume=resume, progress=line, command=shlex.join(["fedlens", *sys.argv[1:]]))
+        done = run_experiment(
+            given, out=out, resume=resume, progress=line, command=shlex.join(["fedlens", *sys.argv[1:]])
+        )
     if json_:
         print(json.dumps({**done.summary, "path": str(done.path)}, indent=1))
         return
@@ -85,7 +89,9 @@ def report(
 
 
 def data(
-    source: Annotated[str | None, typer.Argument(help="A source, such as cifar10 or folder:PATH; none: list them.")] = None,
+    source: Annotated[
+        str | None, typer.Argument(help="A source, such as cifar10 or folder:PATH; none: list them.")
+    ] = None,
     partition: Annotated[str, typer.Option(help="How to deal it: iid, shards:2, dirichlet:0.1 ...")] = "iid",
     clients: Annotated[int, typer.Option(help="To how many clients.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the deal.")] = 0,
@@ -127,4 +133,4 @@ def _load(experiment: str, changes: list[str]) -> Experiment:
 def _print(what: Any) -> None:
     from rich.console import Console
 
-    Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 120).print(what)
+    Console(width=None if sys.stdout.isatty() else 110).print(what)

@@ -45,7 +45,8 @@ def print_plan(plan: dict[str, Any]) -> None:
     """The plan for a person."""
     print(f"{plan['examples']:,} examples at {plan['clients']:,} clients; nothing was run")
     for part in plan["parts"]:
-        print(f"  {part['title']:<28} {part['rounds']:>6,} rounds {part['steps']:>12,} steps  about {_time(part['seconds'])}")
+        counted = f"{part['rounds']:>6,} rounds {part['steps']:>12,} steps"
+        print(f"  {part['title']:<28} {counted}  about {_time(part['seconds'])}")
     print(f"  in all about {_time(plan['seconds'])} with {plan['threads']} thread(s)")
     print(
         f"  exchanged {plan['megabytes_down']:,.0f} MB down and {plan['megabytes_up']:,.0f} MB up (simulated), "

@@ -94,7 +94,8 @@ def print_split(
         print(json.dumps({"source": source, "kind": kind.kind, "test": split.test_is, **numbers}, indent=1))
         return
     shape = "x".join(map(str, split.train.shape))
-    print(f"{source}: {len(split.train):,} training examples of {shape}, {len(split.train.classes)} classes; test: {split.test_is}")
+    examples = f"{len(split.train):,} training examples of {shape}, {len(split.train.classes)} classes"
+    print(f"{source}: {examples}; test: {split.test_is}")
     Console().print(render_split({"kind": kind.kind, **numbers}, counts, split.train.classes))
     if figure:
         print(f"figure: {figure}")

@@ -26,7 +26,9 @@ class Line:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._terminal and self._width:
             print(file=sys.stderr)
 
@@ -56,8 +58,13 @@ class Line:
             parts.append(f"local loss {state.row['loss_last']:.3f}")
         if done and seconds > 0:
             left = int(seconds / done * (rounds - state.round))
-            parts += [f"{self._clients / seconds:.1f} clients/s", f"{self._bytes / 1e6:.1f} MB"]
-            parts += [f"ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}" if left >= 3600 else f"ETA {left // 60}:{left % 60:02}"]
+            if not self._title:  # a reference exchanges nothing
+                parts += [f"{self._clients / seconds:.1f} clients/s", f"{self._bytes / 1e6:.1f} MB"]
+            parts += [
+                f"ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+                if left >= 3600
+                else f"ETA {left // 60}:{left % 60:02}"
+            ]
         return "  ".join(parts)
 
     def _print(self, text: str, last: bool) -> None:

@@ -33,7 +33,8 @@ class Visit:
 class Plan(Protocol):
     """Says for every round (from 1) who does what."""
 
-    rounds: int
+    @property
+    def rounds(self) -> int: ...
 
     def visits(self, round: int) -> list[Visit]: ...
 

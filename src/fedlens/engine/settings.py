@@ -12,7 +12,7 @@ from fedlens.settings import Count, settings
 
 @settings
 class Engine:
-    """`threads`: of PyTorch's operations; "auto" takes one where a step is too small to share, else all cores.
+    """`threads`: of PyTorch's operations; "auto" decides when a run begins, and the run folder records what it took.
 
     `precision`: "float64" is for proofs of equality, at two to three times the cost.
     """
@@ -27,9 +27,14 @@ class Engine:
     def thread_count(self, mflop_per_step: float) -> int:
         """Threads for steps of about `mflop_per_step` million operations, forward and backward.
 
-        On two cores a second thread gains nothing below some 20 MFLOP a step (784-200-10 at batch 10: 6.4) and makes
-        rounds five times slower and more when another process is busy.
+        Steps below some 20 MFLOP (784-200-10 at batch 10: 6.4) gain nothing from a second thread. Larger ones get the
+        cores that nobody uses: threads that share a core wait for each other, which makes a round five times slower
+        and more beside another busy process.
         """
         if self.threads != "auto":
             return self.threads
-        return (os.cpu_count() or 1) if mflop_per_step > 20 else 1
+        if mflop_per_step < 20:
+            return 1
+        cores = os.cpu_count() or 1
+        busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+        return max(1, cores - round(busy))

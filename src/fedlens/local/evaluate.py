@@ -18,7 +18,7 @@ from fedlens.local.step import Batch
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`confusion` [C, C]: how often class row was called class column. `loss`: mean cross-entropy in nats per example."""
+    """`confusion` [C, C]: how often class row was called class column. `loss`: mean cross-entropy, nats per example."""
 
     confusion: np.ndarray
     loss: float
@@ -36,7 +36,9 @@ class Evaluation:
     def recall(self) -> np.ndarray:
         """Of each class's examples, the part that was recognised [C]; nan for a class without examples."""
         totals = self.confusion.sum(1)
-        return np.divide(np.diag(self.confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)
+        recall: np.ndarray = np.full(len(totals), np.nan)
+        np.divide(np.diag(self.confusion), totals, out=recall, where=totals > 0)
+        return recall
 
     @property
     def predicted_entropy(self) -> float:
@@ -51,8 +53,8 @@ def evaluate(module: nn.Module, batches: Iterator[Batch], classes: int, *, stati
     """Evaluate `module` on `batches`.
 
     `statistics`: "running" is the model as it would be deployed; "batch" lets batch norm use the statistics of each
-    evaluation batch instead of the averaged running ones, and leaves those untouched (give it shuffled batches). The gap
-    between the two is what averaged statistics cost.
+    evaluation batch instead of the averaged running ones, and leaves those untouched (give it shuffled batches). The
+    gap between the two is what averaged statistics cost.
     """
     confusion, loss = torch.zeros(classes * classes, dtype=torch.int64), 0.0
     module.eval()

@@ -21,7 +21,7 @@ Batch = tuple[Tensor, Tensor]  # inputs [B, ...] ready for the module, labels i6
 
 
 class Diverged(Exception):
-    """Training left the finite numbers at `step` (from 1); `loss` is what was seen, or nan where weights broke first."""
+    """Training left the finite numbers at `step` (from 1) of a visit at `rate`; `loss` is the last one seen."""
 
     def __init__(self, step: int, loss: float, rate: float, what: str) -> None:
         super().__init__(f"{what} at step {step} (rate {rate:g})")
@@ -42,7 +42,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came out: `vector` [P] (parameters and buffers), integer buffers, the loss of every step, optimiser state."""
+    """What came out: `vector` [P] (parameters, buffers), integer buffers, the loss of every step, optimiser state."""
 
     vector: Tensor
     integers: dict[str, Tensor]
@@ -51,7 +51,12 @@ class Trained:
 
 
 def train(
-    bound: Bound, start: Tree, work: Work, optimizer: Optimizer, state: State | None = None, loss: Loss = F.cross_entropy
+    bound: Bound,
+    start: Tree,
+    work: Work,
+    optimizer: Optimizer,
+    state: State | None = None,
+    loss: Loss = F.cross_entropy,
 ) -> Trained:
     """Train from `start` through `work`; `state` continues an optimiser, None starts one.
 
@@ -78,4 +83,3 @@ def train(
     if not torch.isfinite(bound.vector).all():
         raise Diverged(len(losses), losses[-1], work.rate, "a weight is not finite")
     return Trained(bound.vector.clone(), bound.integers(), losses, state)
-

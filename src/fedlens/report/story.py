@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedlens.report.folder import Record
@@ -19,9 +19,16 @@ SPLIT_WORDS = {
 }  # fmt: skip
 
 
+def judged(entry: Mapping[str, Any]) -> float | None:
+    """The accuracy that a run or reference is judged by: the mean of its last ten evaluations, else its last one."""
+    mean = number(entry.get("mean_last_ten"))
+    return number(entry.get("last")) if mean is None else mean
+
+
 def headline(record: Record) -> str:
-    """The one number: last accuracy in percent."""
-    return percent(last(record))
+    """The one number, in percent."""
+    worth = judged(record.summary.get("final") or {})
+    return percent(last(record) if worth is None else worth)
 
 
 def last(record: Record) -> float | None:
@@ -41,6 +48,8 @@ def verdict(record: Record) -> str:
     done = record.summary.get("rounds_done") or (evaluated[-1] if evaluated else record.trained)
     metric = record.summary.get("metric") or "accuracy"
     said = f"{headline(record)} {metric} after {_rounds(done)}"
+    if (final := record.summary.get("final") or {}) and number(final.get("mean_last_ten")) is not None:
+        said += f" (mean of the last ten; last {percent(last(record))}, best {percent(final.get('best'))})"
     known = [reference for reference in references(record) if number(reference.get("gap")) is not None]
     if not known:
         return f"{said}; no reference was run beside it."
@@ -53,7 +62,7 @@ def _beside(reference: dict[str, Any], *, budget: bool) -> str:
     spent = f" with {reference['budget']}" if budget and reference.get("budget") else ""
     place = side(reference.get("gap"))
     joined = f"{place} with" if place == "level" else place
-    return f"{joined} “{name}” ({percent(reference.get('last'))}{spent})"
+    return f"{joined} “{name}” ({percent(judged(reference))}{spent})"
 
 
 def standing(record: Record) -> str:
@@ -76,7 +85,7 @@ def references(record: Record) -> list[dict[str, Any]]:
 def numbers(record: Record) -> list[Line]:
     """Rows of the table of numbers: name, last, best, mean of the last ten, gap, budget."""
     final = record.summary.get("final") or {}
-    own = (headline(record), percent(final.get("best")), percent(final.get("mean_last_ten")))
+    own = (percent(last(record)), percent(final.get("best")), percent(final.get("mean_last_ten")))
     rows: list[Line] = [("this run", *own, "", _own_budget(record))]
     for entry in references(record):
         name = str(entry.get("title") or entry.get("name") or ABSENT)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedlens.report.story import SPLIT_WORDS, plain
-from fedlens.report.units import number, percent, side
+from fedlens.report.story import SPLIT_WORDS, judged, plain
+from fedlens.report.units import percent, side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,15 +66,15 @@ def render_summary(summary: Mapping[str, Any]) -> RenderableType:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(width=BAR, no_wrap=True)
     table.add_column(style="dim", overflow="fold")
-    own = number(final.get("last"))
+    own = judged(final)
     table.add_row(
         Text(str(summary.get("name") or "this run"), style="bold"),
         Text(percent(own), style="bold"),
         Bar(own or 0, "blue"),
-        "",
+        f"mean of the last ten; last {percent(final.get('last'))}, best {percent(final.get('best'))}",
     )
     for entry in summary.get("references") or []:
-        worth = number(entry.get("last"))
+        worth = judged(entry)
         title = str(entry.get("title") or entry.get("name"))
         said = side(entry.get("gap")).replace("below", "more").replace("above", "less")
         budget = f"; {entry['budget']}" if entry.get("budget") else ""

@@ -55,7 +55,11 @@ def _read(source: str | Path) -> tuple[str, str]:
         return path.read_text(), str(path)
     except (OSError, UnicodeDecodeError) as error:
         near = nearest(path.name, [entry.name for entry in path.parent.glob("*.toml")] if path.parent.is_dir() else [])
-        do = f"Did you mean '{path.with_name(near)}'?" if near else f"Give a TOML file, or a recipe: {', '.join(RECIPES)}."
+        do = (
+            f"Did you mean '{path.with_name(near)}'?"
+            if near
+            else f"Give a TOML file, or a recipe: {', '.join(RECIPES)}."
+        )
         raise ConfigurationError("cannot read the experiment", where=str(path), seen=error, do=do) from None
 
 
@@ -105,10 +109,17 @@ def _line_of(path: list[str], lines: list[str]) -> int:
 
 
 def differences(one: Experiment, other: Experiment) -> list[Problem]:
-    """Keys in which two experiments differ, as problems of resuming one as the other."""
+    """Keys in which two experiments differ, as problems of resuming `one` as the recorded `other`.
+
+    Where "auto" threads were resolved is no difference.
+    """
     left, right = _flat(one.as_dict()), _flat(other.as_dict())
+    if one.engine.threads == "auto":
+        left["engine.threads"] = right["engine.threads"]
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
-    return [Problem("differs from the run to resume", key, f"{left.get(key)!r}, there {right.get(key)!r}") for key in keys]
+    return [
+        Problem("differs from the run to resume", key, f"{left.get(key)!r}, there {right.get(key)!r}") for key in keys
+    ]
 
 
 def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import nn
 from fedlens.data import Split, load
 from fedlens.engine import Federated, Plan, Pooled, Sequential
 from fedlens.errors import ConfigurationError
+from fedlens.local import Local
 from fedlens.methods import fedavg
 from fedlens.models import Cost, build, cost
 from fedlens.partition import Natural, Partition, holdout, redeal
@@ -81,10 +82,11 @@ class Federation:
         twin = self._twin(plan, self.deal, local=local)
         return dataclasses.replace(twin, experiment=dataclasses.replace(e, evaluate_every=rounds))
 
-    def _twin(self, plan: Plan, deal: Partition, local: object = None) -> Federation:
-        # A reference is plain averaging of plain training, whatever the method under study does.
-        changes = {} if local is None else {"local": local, "method": fedavg()}
-        engine = dataclasses.replace(self.engine, **changes)
+    def _twin(self, plan: Plan, deal: Partition, local: Local | None = None) -> Federation:
+        engine = self.engine
+        if local is not None:
+            # Training without a federation is plain, whatever the method under study does.
+            engine = dataclasses.replace(engine, local=local, method=fedavg())
         return dataclasses.replace(self, plan=plan, deal=deal, held=None, engine=engine)
 
 
@@ -147,4 +149,3 @@ def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition |
 def _federated(experiment: Experiment, deal: Partition) -> Federated:
     e = experiment
     return Federated(deal, e.clients.cohort, e.rounds, e.local, e.server, e.seed)
-

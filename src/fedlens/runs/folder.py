@@ -41,7 +41,10 @@ def create(experiment: Experiment, out: str | Path | None, command: str, megabyt
         if free < megabytes:
             folder.rmdir()
             raise ConfigurationError(
-                "the disk is too full", where=str(folder), seen=f"{free:.0f} MB free, {megabytes:.0f} MB wanted", do="Make room."
+                "the disk is too full",
+                where=str(folder),
+                seen=f"{free:.0f} MB free, {megabytes:.0f} MB wanted",
+                do="Make room.",
             )
         (folder / "experiment.toml").write_text(as_toml(experiment))
         (folder / "environment.json").write_text(json.dumps(_environment(command), indent=2) + "\n")

@@ -26,8 +26,8 @@ def _gaps(summary: Mapping[str, Any]) -> Iterator[str]:
         held = split["classes_mean"]
         yield (
             f"Clients see {held:.1f} of {len(summary['classes'])} classes on average; their label mix is "
-            f"{split['total_variation']:.2f} away from the whole in total variation, {split['total_variation_null']:.2f} "
-            "would be chance."
+            f"{split['total_variation']:.2f} away from the whole in total variation; chance would give "
+            f"{split['total_variation_null']:.2f}."
         )
 
 
@@ -39,9 +39,11 @@ def _classes(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> I
     recall = [(value, name) for value, name in zip(final["recall"], classes, strict=True) if value is not None]
     worst, name = min(recall)
     if worst < final["last"] - 0.15:
-        yield f"Class {name} is recognised {_points(worst)} % of the time, the whole test set {_points(final['last'])} %."
+        whole = _points(final["last"])
+        yield f"Class {name} is recognised {_points(worst)} % of the time, the whole test set {whole} %."
     if final["predicted_entropy"] < 0.8:
-        yield f"Some classes are hardly ever answered: the answers' entropy is {final['predicted_entropy']:.2f} of its maximum."
+        entropy = final["predicted_entropy"]
+        yield f"Some classes are hardly ever answered: the answers' entropy is {entropy:.2f} of its maximum."
     if final["worst_decile"] < final["last"] - 0.1:
         yield f"The worst-served tenth of clients gets {_points(final['worst_decile'])} % ({final['worst_decile_of']})."
 
@@ -51,8 +53,8 @@ def _statistics(summary: Mapping[str, Any]) -> Iterator[str]:
     batch = final.get("accuracy_batch_statistics")
     if batch is not None and abs(batch - final["last"]) >= 0.03:
         yield (
-            f"With each test batch's own statistics the last model reaches {_points(batch)} %, with the averaged running "
-            f"statistics {_points(final['last'])} %."
+            f"With each test batch's own statistics the last model reaches {_points(batch)} %, with the averaged "
+            f"running statistics {_points(final['last'])} %."
         )
 
 

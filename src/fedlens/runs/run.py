@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,7 +60,9 @@ def execute(
     else:
         experiment = experiment or Experiment()
         federation = prepare(experiment)
-        folder = folders.create(experiment, out, command or _python_call(), megabytes(federation))
+        # Thread counts round differently: the recorded experiment names the one taken, so that resuming repeats it.
+        recorded = replace(experiment, engine=replace(experiment.engine, threads=federation.threads))
+        folder = folders.create(recorded, out, command or _python_call(), megabytes(federation))
     with folders.locked(folder), _status(folder), _stopping() as stopped:
         _run(federation, folder, progress or _silent, stopped, command or _python_call())
     return folder
@@ -72,13 +75,13 @@ def megabytes(federation: Federation) -> float:
     checkpoint = federation.start.vector.numel() * federation.start.vector.element_size() * states / 1e6
     if e.local.keep_optimizer:
         checkpoint *= min(e.clients.count, e.clients.cohort * e.rounds)
-    kept = 2 + sum([e.references.centralised, e.references.centralised_depth, e.references.iid]) + e.references.local_only
+    kept = (
+        2 + sum([e.references.centralised, e.references.centralised_depth, e.references.iid]) + e.references.local_only
+    )
     return 5 + checkpoint * kept + 0.002 * e.rounds * (1 + e.clients.cohort / 10) * kept
 
 
-def _run(
-    federation: Federation, folder: Path, progress: Progress, stopped: Callable[[], bool], command: str
-) -> None:
+def _run(federation: Federation, folder: Path, progress: Progress, stopped: Callable[[], bool], command: str) -> None:
     with told(folder):
         (folder / "clients").mkdir(exist_ok=True)
         with (folder / "clients" / "partition.npz").open("wb") as file:
@@ -107,7 +110,9 @@ def _follow(
         progress(title, state, rounds)
         if stop:
             at = f"{title}, round {state.round} of {rounds}".lstrip(", ")
-            raise Interrupted("stopped on request", where=at, do=f"Go on with: fedlens run --resume --out {journal.folder}")
+            raise Interrupted(
+                "stopped on request", where=at, do=f"Go on with: fedlens run --resume --out {journal.folder}"
+            )
     return journal
 
 
@@ -119,10 +124,8 @@ def _status(folder: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         word = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-        try:
+        with suppress(FedlensError):  # a full disk cannot be told on that disk; the error itself reaches the caller
             folders.set_status(folder, word, str(error))
-        except FedlensError:
-            pass  # a full disk cannot be told on that disk; the error itself still reaches the caller
         raise
 
 

@@ -1,8 +1,8 @@
 """A run on disk: appended to round by round, resumable after any crash, readable without us.
 
-A journal is a folder with rounds.jsonl (one line a round), timings.jsonl, clients/ (arrays of visits) and checkpoints/.
-A checkpoint is complete or absent: it is written beside its place, flushed, and renamed. What was appended after the last
-checkpoint is cut off on resuming, because the repeated rounds write the same lines again.
+A journal is a folder with rounds.jsonl (one line a round), timings.jsonl, clients/ (arrays of visits), checkpoints/.
+A checkpoint is complete or absent: it is written beside its place, flushed, and renamed. What was appended after the
+last checkpoint is cut off on resuming, because the repeated rounds write the same lines again.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def told(folder: Path) -> Iterator[None]:
             "the run folder cannot be written",
             where=str(folder),
             seen=str(error),
-            do="Make room or mend the permissions, then resume with --resume; nothing before the last checkpoint is lost.",
+            do="Make room or mend the permissions, then --resume; nothing before the last checkpoint is lost.",
         ) from None
 
 

@@ -63,12 +63,17 @@ def split_numbers(federation: Federation) -> dict[str, Any]:
 def _last_details(federation: Federation, rows: Rows) -> dict[str, Any]:
     row = [row for row in rows if "accuracy" in row][-1]
     keys = ("loss", "predicted_entropy", "worst_decile", "recall", "accuracy_batch_statistics", "holdout_accuracy")
-    of = "each client's local hold-out" if federation.held is not None else "test recall weighted by each client's labels"
+    of = (
+        "each client's local hold-out"
+        if federation.held is not None
+        else "test recall weighted by each client's labels"
+    )
     return {key: row.get(key) for key in keys} | {"worst_decile_of": of}
 
 
 def _references(final: Mapping[str, Any], found: Sequence[tuple[Reference, Rows]]) -> list[dict[str, Any]]:
-    listed, alone = [], []
+    listed: list[dict[str, Any]] = []
+    alone: list[tuple[Reference, float]] = []
     for reference, rows in found:
         if reference.name.startswith("local-only/"):
             alone.append((reference, headline(rows)["last"]))
@@ -78,8 +83,17 @@ def _references(final: Mapping[str, Any], found: Sequence[tuple[Reference, Rows]
         listed.append({**about, **numbers, "gap": numbers["mean_last_ten"] - final["mean_last_ten"]})
     if alone:
         mean, deviation = spread([accuracy for _, accuracy in alone])
-        about = {"name": "local-only", "title": "local only", "budget": alone[0][0].budget, "clients": len(alone)}
-        listed.append({**about, "last": mean, "spread": deviation, "gap": mean - final["mean_last_ten"]})
+        listed.append(
+            {
+                "name": "local-only",
+                "title": "local only",
+                "budget": alone[0][0].budget,
+                "clients": len(alone),
+                "last": mean,
+                "spread": deviation,
+                "gap": mean - final["mean_last_ten"],
+            }
+        )
     return listed
 
 
