@@ -103,6 +103,11 @@ def test_the_files_of_another_known_set_do_not_pass_for_this_one(tmp_path):
     assert "not those of ylecun/mnist" in problem.what and problem.seen == "[3, 6, 5] for [1, 28, 28]"
 
 
+def test_the_only_set_of_a_directory_does_not_pass_for_one_of_another_name(tmp_path):
+    small(tmp_path / "root" / "pets")
+    assert "zoo/birds is not on this machine" in refused(tmp_path / "root", "hub:zoo/birds").what
+
+
 def test_a_known_set_without_its_test_files_gets_no_hold_out_of_its_own(tmp_path):
     grey = [encoded(picture) for picture in pictures(10, (28, 28))]
     write(tmp_path / "mnist", "train-00000-of-00001.parquet", table(grey, range(10), names=()))
@@ -245,12 +250,13 @@ def test_an_image_that_cannot_be_used_is_told_with_its_file_and_row(tmp_path, bl
 
 
 @pytest.mark.parametrize(("wrong", "seen"), [(3, "3 (1 such rows)"), (-1, "-1 (1 such rows)")])
-def test_a_label_outside_the_classes_is_told_with_its_file_and_row(tmp_path, wrong, seen):
+@pytest.mark.parametrize("row", [0, 2])
+def test_a_label_outside_the_classes_is_told_with_its_file_and_row(tmp_path, wrong, seen, row):
     blobs = [encoded(picture) for picture in pictures(4)]
     write(tmp_path / "pets", "train-00000-of-00002.parquet", table(blobs, [0, 1, 2, 0]))
-    path = write(tmp_path / "pets", "train-00001-of-00002.parquet", table(blobs, [0, 1, wrong, 0]))
+    path = write(tmp_path / "pets", "train-00001-of-00002.parquet", table(blobs, [0] * row + [wrong] + [0] * (3 - row)))
     problem = refused(tmp_path)
-    assert problem.where == f"{path}, row 2" and "outside 0..2" in problem.what and problem.seen == seen
+    assert problem.where == f"{path}, row {row}" and "outside 0..2" in problem.what and problem.seen == seen
 
 
 def test_a_missing_label_is_told_with_its_row(tmp_path):

@@ -6,6 +6,8 @@ import pytest
 
 from fedlens.data import SOURCES, Data, load, moments
 
+COUNTS = {"cifar10": [5000] * 10, "mnist": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]}
+
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
@@ -16,6 +18,4 @@ def test_the_real_sets_have_their_published_numbers(name, real_data):
     mean, std = moments(split.train.images)
     assert mean == pytest.approx(known.mean, abs=1e-4) and std == pytest.approx(known.std, abs=1e-4)
     counts = split.train.labels.bincount().tolist()
-    assert counts == (
-        [5000] * 10 if name == "cifar10" else [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    )
+    assert counts == COUNTS[name]

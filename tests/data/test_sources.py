@@ -146,7 +146,8 @@ import numpy as np, torch
 from fedlens.data import Dataset, Split
 def pairs():
     rng = np.random.default_rng(0)
-    return ((rng.integers(0, 256, (9, 4, 4), dtype=np.uint8), np.arange(9) % 3), (np.zeros((2, 4, 4), np.uint8), [0, 2]))
+    train = rng.integers(0, 256, (9, 4, 4), dtype=np.uint8), np.arange(9) % 3
+    return train, (np.zeros((2, 4, 4), np.uint8), [0, 2])
 def points():
     return (np.arange(8.0).reshape(4, 2), np.array([0, 1, 0, 1])), (torch.ones(1, 2), torch.tensor([4]))
 def datasets():
@@ -313,6 +314,7 @@ def test_a_data_directory_that_does_not_exist_is_told(empty):
 
 
 def test_importing_the_room_imports_nothing_heavy():
-    code = "import sys, fedlens.data; print([m for m in ('pyarrow','PIL','sklearn','huggingface_hub') if m in sys.modules])"
+    heavy = "pyarrow", "PIL", "sklearn", "huggingface_hub"
+    code = f"import sys, fedlens.data; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -99,6 +99,12 @@ def test_a_client_of_two_shards_holds_at_most_two_classes_where_shards_divide_cl
     assert (deal.counts(labels, 10) > 0).sum(axis=1).max() <= 2
 
 
+def test_a_shard_is_a_draw_from_its_class_and_not_a_piece_of_the_file():
+    deal = Shards(2).deal(np.repeat([0, 1], 100), 5, rng())  # in the order of the file, shards would be runs
+    steps = [np.diff(deal.client(i)) for i in range(5)]
+    assert all((step != 1).sum() > 10 for step in steps)
+
+
 def test_a_shard_across_a_boundary_adds_one_class_at_most():
     labels = balanced(100)
     deal = Shards(2).deal(labels, 7, rng())  # 14 shards of 71 or 72: some straddle two classes

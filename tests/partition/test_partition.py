@@ -19,7 +19,9 @@ def rng(seed=0):
 
 def made(*clients):
     sizes = [len(client) for client in clients]
-    return Partition(np.array(sum(clients, [])), np.concatenate([[0], np.cumsum(sizes)]))
+    return Partition(
+        np.array([sample for client in clients for sample in client]), np.concatenate([[0], np.cumsum(sizes)])
+    )
 
 
 def test_clients_sizes_and_counts_of_a_partition_made_by_hand():

@@ -17,10 +17,10 @@ DRAWN_CLIENTS = 2000  # 100 repeats x 2000 clients x 10 classes take about half 
 class Description:
     """How unequal the clients are.
 
-    `size_variation`: standard deviation of n_i over their mean. `total_variation`: mean over clients of the distance
-    between the client's label distribution q_i and the pooled q, 0 to 1. `total_variation_null` and
-    `total_variation_null_95`: mean and 95th percentile of the same number if the labels of every client were drawn from
-    q, at the same sizes: small clients look skewed by chance, and only what lies above is skew.
+    `size_variation`: standard deviation of n_i over their mean. `total_variation`: mean over clients of the total
+    variation between the client's label distribution q_i and the pooled q, 0 to 1. `total_variation_null` and
+    `total_variation_null_95`: mean and 95th percentile of the same number if the labels of every client were drawn
+    from q, at the same sizes: small clients look skewed by chance, and only what lies above is skew.
     """
 
     clients: int
