@@ -129,18 +129,17 @@ class Bound:
     layout: Layout
     vector: Tensor
     gradient: Tensor
+    integers: Mapping[str, Tensor]
 
     def load(self, tree: Tree) -> None:
         """Take over the state in `tree`, in place."""
         self.vector.copy_(tree.vector)
-        state = dict(_stored_buffers(self.module))
         for name, value in tree.integers.items():
-            state[name].copy_(value)
+            self.integers[name].copy_(value)
 
-    def integers(self) -> dict[str, Tensor]:
+    def copied_integers(self) -> dict[str, Tensor]:
         """A copy of the module's integer buffers."""
-        state = dict(_stored_buffers(self.module))
-        return {name: state[name].clone() for name in self.layout.integers}
+        return {name: value.clone() for name, value in self.integers.items()}
 
 
 def bind(module: nn.Module, dtype: torch.dtype = torch.float32) -> Bound:
@@ -160,7 +159,8 @@ def bind(module: nn.Module, dtype: torch.dtype = torch.float32) -> Bound:
         parameter.data = view
         if parameter.requires_grad:
             parameter.grad = gradient[slot.start : slot.start + slot.size].view(slot.shape)
-    return Bound(module, layout, vector, gradient)
+    stored = dict(_stored_buffers(module))
+    return Bound(module, layout, vector, gradient, {name: stored[name] for name in layout.integers})
 
 
 def _stored_buffers(module: nn.Module) -> list[tuple[str, Tensor]]:

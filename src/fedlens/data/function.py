@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import traceback
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedlens.data.dataset import Dataset, Split, check, moments
-from fedlens.errors import DataError, nearest
+from fedlens.errors import DataError
+from fedlens.own import call
 
 EXPECTED = "Return (train, test): two Datasets, or two pairs (images, labels) of tensors or arrays; or a Split."
 
@@ -22,18 +18,11 @@ EXPECTED = "Return (train, test): two Datasets, or two pairs (images, labels) of
 def from_function(source: str) -> Split:
     """What `package.module:function` returns when called without arguments, checked.
 
-    The working directory is importable while it runs. A pair's classes are called "0", "1", ... up to its largest
+    A pair's classes are called "0", "1", ... up to its largest
     label; u8 images [N, H, W] get a channel; float64 becomes float32. u8 images without a mean are normalised by the
     mean and standard deviation of the training images; floats stay as they are. DataError says what is wrong.
     """
-    here = str(Path.cwd())
-    # For the call too, not only for the import: the function may import its neighbours when it runs.
-    sys.path.insert(0, here)
-    try:
-        returned = _called(_found(source), source)
-    finally:
-        if here in sys.path:
-            sys.path.remove(here)
+    returned = call(source, "data.source")
     if isinstance(returned, Split):
         parts, told = [returned.train, returned.test], returned.test_is
     else:
@@ -51,38 +40,6 @@ def from_function(source: str) -> Split:
         mean, std = moments(train.images)
         train, test = (Dataset(d.images, d.labels, d.classes, mean, std, d.columns) for d in (train, test))
     return Split(train, test, told if "(" in told else f"{told} ({len(test)} examples)")
-
-
-def _found(source: str) -> Callable[[], Any]:
-    module_name, _, name = source.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            raise DataError(f"it needs the module '{error.name}'", where=source, do="Install that module.") from None
-        do = f"Run fedlens where {module_name.replace('.', '/')}.py lies, or install the package."
-        raise DataError(f"there is no module '{error.name}'", where=source, seen=f"in {Path.cwd()}", do=do) from None
-    except Exception as error:
-        raise _raised(error, source, "the module cannot be imported") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        guess = nearest(name, [known for known in vars(module) if callable(getattr(module, known))])
-        do = f"Did you mean '{module_name}:{guess}'?" if guess else f"Write a function {name}() in it."
-        raise DataError(f"module '{module_name}' has no function '{name}'", where=source, do=do)
-    return cast("Callable[[], Any]", function)
-
-
-def _called(function: Callable[[], Any], source: str) -> Any:
-    try:
-        return function()
-    except Exception as error:
-        raise _raised(error, source, "the function failed") from error
-
-
-def _raised(error: Exception, source: str, what: str) -> DataError:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    seen = f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
-    return DataError(what, where=source, seen=seen, do="Mend it; it is called without arguments.")
 
 
 def _two(returned: Any, source: str) -> list[Any]:

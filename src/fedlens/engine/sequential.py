@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,9 @@ from fedlens.methods import Method
 from fedlens.seeds import generator, torch_seed
 from fedlens.server import Sum
 from fedlens.tree import Bound, Tree
+
+
+GATHERED = 2**20  # numbers that are gathered at once: 4 MB in float32, which stays in the caches
 
 
 @dataclass(frozen=True)
@@ -94,18 +98,26 @@ class Sequential:
 
     def _batches(self, visit: Visit) -> Iterator[Batch]:
         rng = generator(self.seed, "augment", visit.round, visit.client)
-        for indices in visit.batches:
-            chosen = torch.from_numpy(indices)
+        for group in self._groups(visit.batches):
+            sizes, chosen = [len(indices) for indices in group], torch.from_numpy(np.concatenate(group))
             images = self.data.images[chosen]
             if self.augment:
-                images = crop_flip(images, draw_crop_flip(len(indices), rng))
-            yield self.data.normalise(images, self.bound.vector.dtype), self.data.labels[chosen]
+                images = crop_flip(images, torch.cat([draw_crop_flip(size, rng) for size in sizes]))
+            inputs = self.data.normalise(images, self.bound.vector.dtype)
+            yield from zip(inputs.split(sizes), self.data.labels[chosen].split(sizes), strict=True)
+
+    def _groups(self, batches: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
+        """Batches that are gathered and normalised together: on small models that costs more than a step itself."""
+        per_batch = len(batches[0]) * self.data.images[0].numel()
+        together = max(1, GATHERED // per_batch)
+        for start in range(0, len(batches), together):
+            yield batches[start : start + together]
 
     def _add(self, outcome: Outcome, tree: Tree, visit: Visit, trained: Trained) -> None:
-        for name, vector in self.method.finish(trained.vector, tree.vector).items():
+        upload = self.method.finish(trained.vector, tree.vector)
+        for name, vector in upload.items():
             outcome.sums.setdefault(name, Sum()).add(vector, visit.weight)
-        parameters = slice(tree.layout.trained)
-        norm = (trained.vector[parameters] - tree.vector[parameters]).norm().item()
+        norm = upload["update"][: tree.layout.trained].norm().item()
         outcome.squares += visit.weight * norm**2
         losses = trained.losses
         outcome.records.append(Record(visit.client, visit.examples, len(losses), losses[0], losses[-1], norm))

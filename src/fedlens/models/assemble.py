@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from fedlens.errors import ConfigurationError, nearest
 from fedlens.models.norm import batch_norms, swap_norm
-from fedlens.models.own import own_model
 from fedlens.models.probe import outputs_of, weightless
 from fedlens.models.settings import Model, Norm
+from fedlens.own import call
 
 WHERE = "model.name"
 
@@ -66,7 +66,11 @@ def _own(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
         do = "Put nn.Dropout into your network and leave dropout at 0."
         what = f"dropout is for the built-in models; '{model.name}' would ignore it"
         raise ConfigurationError(what, where="model.dropout", seen=model.dropout, do=do)
-    module = own_model(model.name, shape, classes)
+    module = call(model.name, WHERE, {"shape": shape, "classes": classes})
+    if not isinstance(module, nn.Module):
+        do = "Return the network itself, an object of torch.nn.Module."
+        what = f"'{model.name}' did not return a torch.nn.Module"
+        raise ConfigurationError(what, where=WHERE, seen=f"{type(module).__name__}: {module!r:.60}", do=do)
     if model.norm is not None:
         if model.norm != "none" and not batch_norms(module):
             do = "Leave norm unset, or write nn.BatchNorm layers where norm layers should stand."

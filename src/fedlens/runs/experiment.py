@@ -6,14 +6,14 @@ import dataclasses
 import inspect
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from fedlens.data import Data
+from fedlens.data import Data, check_source
 from fedlens.engine import Engine
-from fedlens.errors import nearest
+from fedlens.errors import ConfigurationError, nearest
 from fedlens.local import Local
 from fedlens.methods import METHODS, Method, fedavg
-from fedlens.models import Model
+from fedlens.models import MODELS, Model
 from fedlens.partition import IID, AnyPartition
 from fedlens.server import Server
 from fedlens.settings import Count, Fraction, settings
@@ -80,6 +80,22 @@ def _one_of(names: Any) -> str:
     return "One of: " + ", ".join(names) + "."
 
 
+def _known_source(data: Data) -> Data:
+    try:
+        check_source(data.source)
+    except ConfigurationError as error:
+        raise ValueError(f"{error.problems[0].what}: {data.source!r}; {error.problems[0].do}") from None
+    return data
+
+
+def _known_model(model: Model) -> Model:
+    if model.name not in MODELS and ":" not in model.name:
+        guess = nearest(model.name, MODELS)
+        do = f"Did you mean '{guess}'?" if guess else _one_of(MODELS)
+        raise ValueError(f"there is no model '{model.name}'; {do}")
+    return model
+
+
 @settings
 class Experiment:
     """One federated training run and what it is compared with. `rounds` are communication rounds (T)."""
@@ -88,9 +104,9 @@ class Experiment:
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
     rounds: Count = 100
     evaluate_every: Count = 1
-    data: Data = Data()
+    data: Annotated[Data, AfterValidator(_known_source)] = Data()
     clients: Clients = Clients()
-    model: Model = Model()
+    model: Annotated[Model, AfterValidator(_known_model)] = Model()
     local: Local = Local()
     method: Annotated[Method, BeforeValidator(_method)] = fedavg()
     server: Server = Server()

@@ -1,4 +1,9 @@
-"""A user's own network from `package.module:function`."""
+"""The user's own functions, named `package.module:function` in a file or on the command line.
+
+Knows: how to find and call one, and how each way of failing is told.
+Does not know: what the function is for.
+Offers: call.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +11,36 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from torch import nn
-
 from fedlens.errors import ConfigurationError, FedlensError, nearest
 
-WHERE = "model.name"
 
+def call(path: str, where: str, offered: Mapping[str, object] | None = None) -> object:
+    """What the function that `path` names returns, called with those of `offered` that its signature takes.
 
-def own_model(path: str, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Call the function that `path` names with those of `shape` and `classes` that it takes.
-
-    Raises ConfigurationError where the module or the function is not found, the function cannot be called so or
-    raises, or what it gives is not an `nn.Module`.
+    The current folder is importable. Raises ConfigurationError, naming the setting `where`, if the module or the
+    function is not found, or if the function cannot be called so or raises.
     """
     module_name, _, attribute = path.partition(":")
     if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
         do = "Write package.module:function, for example my_models:small."
-        raise ConfigurationError(f"'{path}' does not name a function", where=WHERE, do=do)
-    function = _function(_module(module_name), attribute, path)
-    arguments = _arguments(function, {"shape": shape, "classes": classes}, path)
+        raise ConfigurationError(f"'{path}' does not name a function", where=where, do=do)
     try:
-        made = function(**arguments)
-    except FedlensError:  # the function built one of ours, and the words are already right
+        function = _function(_module(module_name), attribute, path)
+        arguments = _arguments(function, offered or {}, path)
+    except ConfigurationError as error:
+        raise ConfigurationError.of([replace(problem, where=where) for problem in error.problems]) from error.__cause__
+    try:
+        return function(**arguments)
+    except FedlensError:  # the function used fedlens, and the words are already right
         raise
     except Exception as error:
         do = "Correct the function; -v shows the whole traceback."
-        raise ConfigurationError(f"'{path}' failed", where=WHERE, seen=_brief(error), do=do) from error
-    if not isinstance(made, nn.Module):
-        do = "Return the network itself, an object of torch.nn.Module."
-        what = f"'{path}' did not return a torch.nn.Module"
-        raise ConfigurationError(what, where=WHERE, seen=f"{type(made).__name__}: {made!r:.60}", do=do)
-    return made
+        raise ConfigurationError(f"'{path}' failed", where=where, seen=_brief(error), do=do) from error
 
 
 def _module(name: str) -> ModuleType:
@@ -55,7 +55,7 @@ def _module(name: str) -> ModuleType:
         if error.name and (name + ".").startswith(error.name + "."):
             do = "Start in the folder that holds the module, or install its package."
             seen = f"looked in {here} and in the installed packages"
-            raise ConfigurationError(f"there is no module '{error.name}'", where=WHERE, seen=seen, do=do) from None
+            raise ConfigurationError(f"there is no module '{error.name}'", seen=seen, do=do) from None
         raise _import_failed(name, error) from error
     except (Exception, SystemExit) as error:  # a script without a main guard may exit
         raise _import_failed(name, error) from error
@@ -63,7 +63,7 @@ def _module(name: str) -> ModuleType:
 
 def _import_failed(name: str, error: BaseException) -> ConfigurationError:
     do = f"Make `python -c 'import {name}'` work; -v shows the whole traceback."
-    return ConfigurationError(f"importing '{name}' failed", where=WHERE, seen=_brief(error), do=do)
+    return ConfigurationError(f"importing '{name}' failed", seen=_brief(error), do=do)
 
 
 def _function(module: ModuleType, attribute: str, path: str) -> Callable[..., object]:
@@ -75,12 +75,12 @@ def _function(module: ModuleType, attribute: str, path: str) -> Callable[..., ob
     do = f"Did you mean '{guess}'?" if guess else "It has: " + (", ".join(known[:10]) or "no functions") + "."
     if found is not None:
         what = f"'{path}' is not a function"
-        raise ConfigurationError(what, where=WHERE, seen=f"{type(found).__name__}: {found!r:.60}", do=do)
+        raise ConfigurationError(what, seen=f"{type(found).__name__}: {found!r:.60}", do=do)
     what = f"module '{module.__name__}' has no '{attribute}'"
-    raise ConfigurationError(what, where=WHERE, seen=module.__file__ or "", do=do)
+    raise ConfigurationError(what, seen=module.__file__ or "", do=do)
 
 
-def _arguments(function: Callable[..., object], offered: dict[str, object], path: str) -> dict[str, object]:
+def _arguments(function: Callable[..., object], offered: Mapping[str, object], path: str) -> Mapping[str, object]:
     try:
         taken = inspect.signature(function).parameters.values()
     except ValueError:  # written in C: it tells no signature
@@ -91,9 +91,10 @@ def _arguments(function: Callable[..., object], offered: dict[str, object], path
     needed = [p.name for p in taken if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     missing = alone + [name for name in needed if name not in offered]
     if missing:
-        do = "It is given shape=(C, H, W) and classes=K, by name, if it takes them; give the others defaults."
+        given = f"It is given {', '.join(offered)} by name, if it takes them" if offered else "It is given none"
+        do = f"{given}; give the others defaults."
         what = f"'{path}' needs arguments that it is not given"
-        raise ConfigurationError(what, where=WHERE, seen=", ".join(missing), do=do)
+        raise ConfigurationError(what, seen=", ".join(missing), do=do)
     names = {p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     return {name: value for name, value in offered.items() if name in names}
 
