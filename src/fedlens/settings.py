@@ -11,6 +11,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import wraps
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
@@ -51,11 +52,18 @@ def problems_of(
 
     `place` turns a path of keys into a place that a person can go to (a file and line); default: `Class.key`.
     """
-    found = []
+    found: list[Problem] = []
+    previous: list[str] | None = None
     for item in error.errors():
         path = [str(part) for part in _without_tags(item["loc"], cls)]
         where = place(path) if place else ".".join([root or cls.__name__, *path])
-        found.append(_problem(item, path, where, cls))
+        problem = _problem(item, path, where, cls)
+        if path == previous and item["type"] == "literal_error":  # a value that fits neither part of, say, int | "all"
+            do = problem.do if problem.do.startswith("Did you mean") else ""
+            found[-1] = replace(found[-1], what=f"{found[-1].what}, or {item['ctx']['expected']}", do=do)
+        else:
+            found.append(problem)
+        previous = path
     return found
 
 
@@ -111,7 +119,7 @@ def _dataclasses_in(annotation: Any) -> list[type]:
 
 
 def _tag(cls: type) -> str | None:
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
         if field.name == "kind":
             default = field.default
             return str(getattr(default, "default", default))
@@ -139,6 +147,8 @@ def _without_tags(path: Sequence[Any], cls: type) -> list[Any]:
         tagged = [found for found in inner if _tag(found) == part]
         if tagged and len(inner) > 1:
             inner = tagged
+            continue
+        if not inner and isinstance(part, str):  # which part of a union was tried
             continue
         kept.append(part)
         hints = typing.get_type_hints(inner[0], include_extras=True) if inner else {}

@@ -8,6 +8,7 @@ Offers: main, app.
 from __future__ import annotations
 
 import sys
+import traceback
 
 import typer
 
@@ -39,14 +40,16 @@ def main() -> None:
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        print("interrupted; a run that had begun is resumable with --resume", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # Ctrl-C outside the rounds, which typer turns into this
+            print("fedlens: interrupted; a run that had begun goes on with --resume", file=sys.stderr)
+        raise
     except Exception as error:
         from fedlens.errors import FedlensError
 
         if verbose:
-            raise
+            traceback.print_exc()
+            sys.exit(error.exit_code if isinstance(error, FedlensError) else 1)
         if isinstance(error, FedlensError):
             print(f"fedlens: {error}", file=sys.stderr)
             sys.exit(error.exit_code)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from fedlens.runs import Experiment
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -19,7 +23,9 @@ DataDir = Annotated[Path | None, typer.Option(help="Where data sets lie (before 
 
 
 def run(
-    experiment: Annotated[str, typer.Argument(help="A TOML file, or the recipe 'digits'.")] = "digits",
+    experiment: Annotated[
+        str | None, typer.Argument(help="A TOML file, or the recipe 'digits'.", show_default="digits")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: KEY=VALUE.")] = None,
     seed: Annotated[int | None, typer.Option(help="The run's seed.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder (default: a new one in runs/).")] = None,
@@ -34,17 +40,18 @@ def run(
     """Train a federation and compare it with its references. Without arguments: real digits, under a minute."""
     changes = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     changes += [f"data.directory={json.dumps(str(data_dir.absolute()))}"] if data_dir else []
-    given = None if resume and experiment == "digits" and not changes else _load(experiment, changes)
+    given = _given(experiment, changes, out, resume=resume, dry_run=dry_run)
     if dry_run:
         from fedlens.cli.dry import plan_of, print_plan
 
-        plan = plan_of(given or _load(experiment, changes))
+        with _answers_only():
+            plan = plan_of(given)
         print(json.dumps(plan, indent=1)) if json_ else print_plan(plan)
         return
     from fedlens.cli.progress import Line
     from fedlens.front import run as run_experiment
 
-    with Line() as line:
+    with Line() as line, _answers_only():
         done = run_experiment(
             given, out=out, resume=resume, progress=line, command=shlex.join(["fedlens", *sys.argv[1:]])
         )
@@ -64,12 +71,12 @@ def compare(
     """Put runs side by side: accuracy, references, cost, and the settings in which they differ."""
     from fedlens.report import compare as compare_runs
     from fedlens.report import render
-    from fedlens.report.figures import save
     from fedlens.report.table import compare_figure
 
+    check_figure(figure)
     comparison = compare_runs(runs)
     if figure:
-        save(compare_figure(runs), figure)
+        save_figure(compare_figure(runs), figure)
     print(json.dumps(comparison.as_dict(), indent=1)) if json_ else _print(render(comparison))
 
 
@@ -93,9 +100,9 @@ def data(
         str | None, typer.Argument(help="A source, such as cifar10 or folder:PATH; none: list them.")
     ] = None,
     partition: Annotated[str, typer.Option(help="How to deal it: iid, shards:2, dirichlet:0.1 ...")] = "iid",
-    clients: Annotated[int, typer.Option(help="To how many clients.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the deal.")] = 0,
-    size: Annotated[int | None, typer.Option(help="Resize images to SIZE x SIZE.")] = None,
+    clients: Annotated[int, typer.Option(help="To how many clients.", min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="Of the deal.", min=0)] = 0,
+    size: Annotated[int | None, typer.Option(help="Resize images to SIZE x SIZE.", min=1)] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the split into this .svg or .png file.")] = None,
     data_dir: DataDir = None,
     json_: Json = False,
@@ -107,7 +114,12 @@ def data(
     if source is None:
         listing.print_sources(as_json=json_)
         return
-    listing.print_split(source, partition, clients, seed, size, data_dir, figure, as_json=json_)
+    check_figure(figure)
+    with _answers_only():
+        split = listing.dealt(source, partition, clients, seed, size, data_dir)
+    if figure:
+        save_figure(listing.drawn(split), figure)
+    listing.print_split(split, figure, as_json=json_)
 
 
 def models(json_: Json = False, verbose: Verbose = False) -> None:
@@ -124,10 +136,51 @@ def methods(json_: Json = False, verbose: Verbose = False) -> None:
     listing.print_methods(as_json=json_)
 
 
-def _load(experiment: str, changes: list[str]) -> Experiment:
+def _given(
+    experiment: str | None, changes: list[str], out: Path | None, *, resume: bool, dry_run: bool
+) -> Experiment | None:
+    """The experiment asked for; None where a run is resumed as it was recorded."""
+    from fedlens.errors import ConfigurationError
     from fedlens.runs import load_experiment
 
-    return load_experiment(experiment, changes)
+    if resume and dry_run:
+        do = "Leave one of the two away."
+        raise ConfigurationError("a dry run plans a whole run, not the rest of one", where="--dry-run --resume", do=do)
+    if not resume:
+        return load_experiment(experiment or "digits", changes)
+    if experiment or not changes:
+        return load_experiment(experiment, changes) if experiment else None
+    from fedlens.runs.folder import existing
+
+    return load_experiment(existing(out) / "experiment.toml", changes)
+
+
+@contextlib.contextmanager
+def _answers_only() -> Iterator[None]:
+    """Keep stdout for the answer: what a user's own functions print goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def check_figure(path: Path | None) -> None:
+    """Raise ConfigurationError unless `path` is one that a figure can be drawn into."""
+    from fedlens.errors import ConfigurationError
+
+    if path is not None and path.suffix not in (".svg", ".png"):
+        do = "End its name in .svg or .png."
+        raise ConfigurationError("a figure is drawn as .svg or .png", where="--figure", seen=str(path), do=do)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `figure`; ConfigurationError where that is impossible."""
+    from fedlens.errors import ConfigurationError
+    from fedlens.report.figures import save
+
+    try:
+        save(figure, path)
+    except OSError as error:
+        do = "Name a file in a folder that can be written."
+        raise ConfigurationError("the figure cannot be written", where=str(path), seen=error, do=do) from None
 
 
 def _print(what: Any) -> None:

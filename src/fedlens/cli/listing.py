@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from fedlens.data import SOURCES, Data, known_sources, load
+from fedlens.data import SOURCES, Data, Split, known_sources, load
 from fedlens.errors import ConfigurationError
 from fedlens.methods import METHODS
 from fedlens.models import MODELS, Model, build, cost
 from fedlens.partition import AnyPartition, Natural, describe
 from fedlens.report import render_split
-from fedlens.report.figures import save, split_figure
+from fedlens.report.figures import split_figure
 from fedlens.seeds import generator
 from fedlens.settings import problems_of
 
@@ -69,34 +73,44 @@ def print_methods(*, as_json: bool) -> None:
     _show(rows, as_json)
 
 
-def print_split(
-    source: str,
-    partition: str,
-    clients: int,
-    seed: int,
-    size: int | None,
-    directory: Path | None,
-    figure: Path | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Deal `source` and describe the split."""
-    split = load(Data(source, size=size, directory=str(directory) if directory else None))
+@dataclass(frozen=True)
+class Dealt:
+    """A source dealt to clients: its examples, the deal in numbers, and examples by client and class [K, C]."""
+
+    source: str
+    kind: str
+    split: Split
+    counts: np.ndarray
+    numbers: dict[str, Any]
+
+
+def dealt(source: str, partition: str, clients: int, seed: int, size: int | None, directory: Path | None) -> Dealt:
+    """Load `source`, deal it and describe the deal."""
     kind = _partition(partition)
-    labels, rng = split.train.labels.numpy(), generator(seed, "deal")
+    split = load(Data(source, size=size, directory=str(directory) if directory else None))
+    labels, classes = split.train.labels.numpy(), len(split.train.classes)
     column = split.train.columns.get(kind.column) if isinstance(kind, Natural) else None
-    deal = kind.deal(labels, clients, rng, column)
-    counts = deal.counts(labels, len(split.train.classes))
-    numbers = describe(deal, labels, len(split.train.classes), generator(seed, "describe")).as_dict()
-    if figure:
-        save(split_figure(counts, split.train.classes), figure)
+    deal = kind.deal(labels, clients, generator(seed, "deal"), column)
+    numbers = describe(deal, labels, classes, generator(seed, "describe")).as_dict()
+    return Dealt(source, kind.kind, split, deal.counts(labels, classes), numbers)
+
+
+def drawn(deal: Dealt) -> Figure:
+    """The split as a figure."""
+    return split_figure(deal.counts, deal.split.train.classes)
+
+
+def print_split(deal: Dealt, figure: Path | None, *, as_json: bool) -> None:
+    """The split in numbers; `figure` is where it was drawn."""
+    split = deal.split
     if as_json:
-        print(json.dumps({"source": source, "kind": kind.kind, "test": split.test_is, **numbers}, indent=1))
+        about = {"source": deal.source, "kind": deal.kind, "test": split.test_is}
+        print(json.dumps({**about, **deal.numbers}, indent=1))
         return
     shape = "x".join(map(str, split.train.shape))
     examples = f"{len(split.train):,} training examples of {shape}, {len(split.train.classes)} classes"
-    print(f"{source}: {examples}; test: {split.test_is}")
-    Console().print(render_split({"kind": kind.kind, **numbers}, counts, split.train.classes))
+    print(f"{deal.source}: {examples}; test: {split.test_is}")
+    _console().print(render_split({"kind": deal.kind, **deal.numbers}, deal.counts, split.train.classes))
     if figure:
         print(f"figure: {figure}")
 
@@ -114,8 +128,13 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
         print(json.dumps(rows, indent=1))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name, value in rows[0].items():
-        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+    for at, (name, value) in enumerate(rows[0].items()):
+        number = isinstance(value, int | float)
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number or not at)
     for row in rows:
         table.add_row(*(f"{value:,}" if isinstance(value, int | float) else str(value or "") for value in row.values()))
-    Console().print(table)
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 110)

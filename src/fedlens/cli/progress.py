@@ -18,7 +18,7 @@ class Line:
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
         self._title: str | None = None
-        self._shown = 0.0
+        self._shown, self._round = 0.0, -1
         self._accuracy: float | None = None
         self._change = 0.0
         self._width = 0
@@ -34,11 +34,12 @@ class Line:
 
     def __call__(self, title: str, state: State, rounds: int) -> None:
         now = time.monotonic()
-        if title != self._title:
+        if title != self._title or state.round <= self._round:  # runs under one title follow each other
             if self._terminal and self._width:
                 print(file=sys.stderr)
             self._title, self._first, self._began = title, state.round, now
             self._accuracy, self._change, self._clients, self._bytes, self._shown = None, 0.0, 0, 0, 0.0
+        self._round = state.round
         if state.accuracy is not None:
             self._change = 0.0 if self._accuracy is None else state.accuracy - self._accuracy
             self._accuracy = state.accuracy
