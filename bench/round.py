@@ -89,6 +89,24 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def compare(workload: str, repeats: int) -> tuple[float, float, float]:
+    """Images per second of fedlens and of the plain loop, and the median ratio of paired rounds."""
+    ready = federation(workload)
+    visits, data = ready.plan.visits(1), ready.split.train
+    inputs, rival = data.normalise(data.images), initial_model(ready.experiment)
+    ours: list[float] = []
+    theirs: list[float] = []
+    for repeat in range(repeats + 1):
+        one = seconds(lambda: ready.engine.round(ready.start, visits, {}))
+        other = seconds(lambda: plain_round(rival, inputs, data.labels, visits))
+        if repeat:  # the first warms up
+            ours.append(one)
+            theirs.append(other)
+    images = sum(len(indices) for visit in visits for indices in visit.batches)
+    ratio = statistics.median(other / one for one, other in zip(ours, theirs, strict=True))
+    return images / statistics.median(ours), images / statistics.median(theirs), ratio
+
+
 def main() -> None:
     """Time every workload and print one line each."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -97,22 +115,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     for workload in WORKLOADS:
-        ready = federation(workload)
-        visits = ready.plan.visits(1)
-        data = ready.split.train
-        inputs = data.normalise(data.images)
-        rival = initial_model(ready.experiment)
-        ours: list[float] = []
-        theirs: list[float] = []
-        for repeat in range(arguments.repeats + 1):  # the first warms up
-            one = seconds(lambda: ready.engine.round(ready.start, visits, {}))
-            other = seconds(lambda: plain_round(rival, inputs, data.labels, visits))
-            if repeat:
-                ours.append(one)
-                theirs.append(other)
-        images = sum(len(indices) for visit in visits for indices in visit.batches)
-        fast, plain = images / statistics.median(ours), images / statistics.median(theirs)
-        ratio = statistics.median(other / one for one, other in zip(ours, theirs, strict=True))
+        fast, plain, ratio = compare(workload, arguments.repeats)
         print(f"{workload:<26} fedlens {fast:8,.0f} images/s   plain loop {plain:8,.0f}   ratio {ratio:.2f}")
 
 
