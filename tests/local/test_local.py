@@ -150,7 +150,7 @@ def test_the_number_of_local_steps(local, examples, steps):
 
 
 def test_options_of_another_optimiser_are_refused():
-    with pytest.raises(ConfigurationError, match="momentum = 0.9 has no effect with adam"):
+    with pytest.raises(ConfigurationError, match=r"momentum = 0\.9 has no effect with adam"):
         Local(optimizer="adam", momentum=0.9)
     with pytest.raises(ConfigurationError, match="nesterov needs momentum"):
         Local(nesterov=True)

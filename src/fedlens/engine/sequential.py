@@ -20,7 +20,6 @@ from fedlens.seeds import generator, torch_seed
 from fedlens.server import Sum
 from fedlens.tree import Bound, Tree
 
-
 GATHERED = 2**20  # numbers that are gathered at once: 4 MB in float32, which stays in the caches
 
 

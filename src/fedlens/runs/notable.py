@@ -14,13 +14,11 @@ def notable(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
 
 
 def _gaps(summary: Mapping[str, Any]) -> Iterator[str]:
-    for reference in summary["references"]:
-        if reference["name"] == "local-only":
-            continue
-        gap, size = reference["gap"], _points(reference["gap"])
-        if abs(gap) >= 0.01:
-            side = "below" if gap > 0 else "above"
-            yield f"{size} points {side} {reference['title']} ({reference['budget']}), by the mean of the last ten."
+    compared = [reference for reference in summary["references"] if reference["name"] != "local-only"]
+    apart = [reference for reference in compared if abs(reference["gap"]) >= 0.01]
+    if apart:
+        beside = [f"{_points(r['gap'])} points {'below' if r['gap'] > 0 else 'above'} {r['title']}" for r in apart]
+        yield f"By the mean of the last ten the run stands {_and(beside)}."
     split = summary["partition"]
     if split["total_variation"] > 2 * max(split["total_variation_null_95"], 0.05):
         held = split["classes_mean"]
@@ -74,6 +72,10 @@ def _skipped(summary: Mapping[str, Any]) -> Iterator[str]:
             f"{len(skipped)} visits were left out because training diverged, first client {first['client']} in round "
             f"{first['round']} ({first['why']})."
         )
+
+
+def _and(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def _points(fraction: float) -> str:
