@@ -99,7 +99,7 @@ def summary(rows: list[dict[str, Any]], name: str, rounds: int) -> dict[str, Any
         "rounds": rounds, "rounds_done": rounds,
         "metric": "accuracy on the official test set (360 images)", "classes": CLASSES,
         "final": final, "references": references,
-        "cost": {"train_seconds": 12.1, "evaluate_seconds": 1.0, "examples": 10800, "steps": 1080,
+        "cost": {"train_seconds": 12.1, "evaluate_seconds": 1.0, "samples": 10800, "steps": 1080,
                  "bytes_down": 3 * 10**6, "bytes_up": 3 * 10**6, "parameters": 12345, "mflop": 0.42},
         "partition": {"kind": "shards", "clients": 20, "samples": 1437, "size_min": 52,
                       "size_median": 71, "size_max": 94, "size_variation": 0.14, "classes_min": 2, "classes_mean": 2.0,
@@ -115,7 +115,7 @@ def write_visits(path: Path, rounds: int, rng: np.random.Generator) -> None:
     np.savez(
         path, round=number, client=rng.integers(0, 20, visits), examples=np.full(visits, 72), steps=np.full(visits, 7),
         loss_first=rng.random(visits), loss_last=rng.random(visits),
-        update_norm=(1 + 3 / number) * rng.lognormal(0, 0.2, visits), cosine=rng.normal(0.45, 0.1, visits),
+        update_norm=(1 + 3 / number) * rng.lognormal(0, 0.2, visits),
     )  # fmt: skip
 
 

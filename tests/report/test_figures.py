@@ -96,11 +96,9 @@ def test_a_class_that_was_never_tested_is_said_so() -> None:
     assert "none tested" in to_svg(recall_figure([0.5, None], ["a", "b"]), "recall")
 
 
-def test_updates_that_are_not_finite_leave_the_rest_of_the_round() -> None:
-    rounds = np.array([1, 1, 2, 2])
-    figure = updates_figure(rounds, np.array([1.0, np.inf, 3.0, np.nan]), None)
-    line = figure.axes[0].lines[0]
-    assert list(line.get_ydata()) == [1.0, 3.0]
+def test_the_line_of_the_updates_is_the_median_client_of_each_round() -> None:
+    figure = updates_figure(np.array([1, 2, 1, 2, 1]), np.array([1.0, 4.0, 5.0, 2.0, 2.0]))
+    assert list(figure.axes[0].lines[0].get_ydata()) == [2.0, 3.0]
 
 
 def test_more_runs_than_colours_are_still_told_apart() -> None:

@@ -41,7 +41,7 @@ def run(
     changes = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     changes += [f"data.directory={json.dumps(str(data_dir.absolute()))}"] if data_dir else []
     given = _given(experiment, changes, out, resume=resume, dry_run=dry_run)
-    if dry_run:
+    if dry_run and given is not None:
         from fedlens.cli.dry import plan_of, print_plan
 
         with _answers_only():

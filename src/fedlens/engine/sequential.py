@@ -25,10 +25,14 @@ GATHERED = 2**20  # numbers that are gathered at once: 4 MB in float32, which st
 
 @dataclass(frozen=True)
 class Record:
-    """What one visit left behind. Losses are means over a batch, in nats; the norm is over parameters only."""
+    """What one visit left behind. `examples`: n_i; `samples`: how many passed through training, epochs counted.
+
+    Losses are means over the first and the last batch, in nats; the norm is over parameters only.
+    """
 
     client: int
     examples: int
+    samples: int
     steps: int
     loss_first: float
     loss_last: float
@@ -102,8 +106,8 @@ class Sequential:
             images = self.data.images[chosen]
             if self.augment:
                 images = crop_flip(images, torch.cat([draw_crop_flip(size, rng) for size in sizes]))
-            inputs = self.data.normalise(images, self.bound.vector.dtype)
-            yield from zip(inputs.split(sizes), self.data.labels[chosen].split(sizes), strict=True)
+            inputs, labels = self.data.normalise(images, self.bound.vector.dtype), self.data.labels[chosen]
+            yield from zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
 
     def _groups(self, batches: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
         """Batches that are gathered and normalised together: on small models that costs more than a step itself."""
@@ -118,8 +122,8 @@ class Sequential:
             outcome.sums.setdefault(name, Sum()).add(vector, visit.weight)
         norm = upload["update"][: tree.layout.trained].norm().item()
         outcome.squares += visit.weight * norm**2
-        losses = trained.losses
-        outcome.records.append(Record(visit.client, visit.examples, len(losses), losses[0], losses[-1], norm))
+        losses, samples = trained.losses, sum(len(indices) for indices in visit.batches)
+        outcome.records.append(Record(visit.client, visit.examples, samples, len(losses), losses[0], losses[-1], norm))
         if self.local.keep_optimizer:
             outcome.memory[visit.client] = trained.optimizer
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fedlens.report import figures, story
 from fedlens.report.accuracy import MANY, SMOOTH, Curve
 from fedlens.report.folder import Record, series
@@ -71,17 +69,12 @@ def recall(record: Record) -> Drawn | None:
 
 
 def updates(record: Record) -> Drawn | None:
-    """Norms and directions of the clients' updates."""
+    """Norms of the clients' updates."""
     visits = record.visits
-    found = [visits.get("update_norm"), visits.get("cosine")]
-    found = [values if values is not None and np.isfinite(values).any() else None for values in found]
-    if "round" not in visits or all(values is None for values in found):
+    if "round" not in visits or "update_norm" not in visits:
         return None
-    figure = figures.updates_figure(visits["round"], *found)
-    caption = (
-        "Line: the median client of a round. Band: clients, from the 10th to the 90th percentile; it is no error bar. "
-        "A cosine near 1 means that clients pull in one direction, near 0 that they pull apart."
-    )
+    figure = figures.updates_figure(visits["round"], visits["update_norm"])
+    caption = "Line: the median client of a round. Band: clients, from the 10th to the 90th percentile; no error bar."
     return figure, "What the clients send", caption
 
 

@@ -15,7 +15,6 @@ from fedlens.report.canvas import (
     FONT,
     GREEN,
     INK,
-    LINES,
     VERMILION,
     blank,
     label_rounds,
@@ -65,23 +64,16 @@ def recall_figure(recall: Sequence[float | None], classes: Sequence[str], accura
     return figure
 
 
-def updates_figure(rounds: np.ndarray, norm: np.ndarray | None, cosine: np.ndarray | None) -> Figure:
-    """Norm of the clients' updates and cosine with their mean: median over a round's clients, and the middle 80 %."""
-    panels = [(name, values) for name, values in (("update norm", norm), ("cosine with the mean update", cosine))
-              if values is not None]  # fmt: skip
-    figure, row = blank(2.9, [1] * len(panels), left=0.06, bottom=0.17, top=0.87)
+def updates_figure(rounds: np.ndarray, norm: np.ndarray) -> Figure:
+    """Norms of the clients' updates over rounds: the median of a round's clients, and the middle 80 % of them."""
+    figure, (axes,) = blank(2.9, [1], left=0.06, bottom=0.17, top=0.87)
     seen = np.unique(rounds)
-    for axes, (name, values), colour in zip(row, panels, LINES, strict=False):
-        finite = [values[(rounds == number) & np.isfinite(values)] for number in seen]
-        kept = [
-            (number, *np.percentile(part, [10, 50, 90])) for number, part in zip(seen, finite, strict=True) if len(part)
-        ]
-        table = np.array(kept, float).reshape(-1, 4)
-        axes.fill_between(table[:, 0], table[:, 1], table[:, 3], color=colour, alpha=0.22, linewidth=0)
-        axes.plot(table[:, 0], table[:, 2], color=colour, linewidth=1.8, marker=marker(table), markersize=4)
-        label_rounds(axes, seen)
-        axes.set_ylim(bottom=min(0.0, float(np.nanmin(table[:, 1], initial=0.0))))
-        title(axes, name)
+    table = np.array([(number, *np.percentile(norm[rounds == number], [10, 50, 90])) for number in seen])
+    axes.fill_between(table[:, 0], table[:, 1], table[:, 3], color=BLUE, alpha=0.22, linewidth=0)
+    axes.plot(table[:, 0], table[:, 2], color=BLUE, linewidth=1.8, marker=marker(table), markersize=4)
+    label_rounds(axes, seen)
+    axes.set_ylim(bottom=0)
+    title(axes, "norm of a client's update")
     return figure
 
 

@@ -101,9 +101,9 @@ def numbers(record: Record) -> list[Line]:
 
 def _own_budget(record: Record) -> str:
     cost = record.summary.get("cost") or {}
-    if number(cost.get("examples")) is None:
+    if number(cost.get("samples")) is None:
         return ABSENT
-    return f"{count(cost['examples'])} samples in {count(cost.get('steps'))} steps"
+    return f"{count(cost['samples'])} samples in {count(cost.get('steps'))} steps"
 
 
 def further(record: Record) -> list[Line]:
@@ -136,7 +136,7 @@ def cost_rows(record: Record) -> list[Line]:
     rows = [
         ("training", duration(cost.get("train_seconds"))),
         ("evaluation", duration(cost.get("evaluate_seconds"))),
-        ("samples trained on", count(cost.get("examples"))),
+        ("samples trained on", count(cost.get("samples"))),
         ("local steps", count(cost.get("steps"))),
         ("sent to clients", size(cost.get("bytes_down"))),
         ("sent by clients", size(cost.get("bytes_up"))),

@@ -89,7 +89,7 @@ def _facts(tree: Tree, outcome: Outcome, reduced: Mapping[str, torch.Tensor]) ->
     sent = len(records) + len(outcome.skipped)
     return {
         "clients": [record.client for record in records],
-        "examples": sum(record.examples for record in records),
+        "samples": sum(record.samples for record in records),
         "steps": sum(record.steps for record in records),
         "loss_first": sum(record.loss_first for record in records) / len(records),
         "loss_last": sum(record.loss_last for record in records) / len(records),

@@ -99,6 +99,6 @@ def _references(final: Mapping[str, Any], found: Sequence[tuple[Reference, Rows]
 
 def _cost(federation: Federation, rows: Rows, timings: Rows) -> dict[str, Any]:
     network = federation.network
-    total = {key: sum(row.get(key, 0) for row in rows) for key in ("examples", "steps", "bytes_down", "bytes_up")}
+    total = {key: sum(row.get(key, 0) for row in rows) for key in ("samples", "steps", "bytes_down", "bytes_up")}
     seconds = {key: sum(row[key] for row in timings) for key in ("train_seconds", "evaluate_seconds")}
     return {**seconds, **total, "parameters": network.parameters, "mflop": network.mflop}
