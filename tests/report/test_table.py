@@ -97,13 +97,15 @@ def test_a_split_is_drawn_to_scale_one_line_a_client() -> None:
     lines = [
         line for line in printed(render_split({"kind": "shards"}, counts)).splitlines() if line.startswith("client ")
     ]
-    drawn = [line[18:].strip() for line in lines]
+    drawn = [line[17:].strip() for line in lines]
     assert drawn == ["0" * 48, "1" * 24 + "2" * 24, "2" * 24]  # 48 characters are the largest client's 10 samples
 
 
-def test_more_than_twenty_clients_are_left_to_the_figure() -> None:
-    text = printed(render_split({"clients": 21}, np.ones((21, 3), int)))
-    assert "--figure" in text and "client  0" not in text
+def test_of_more_than_twenty_clients_twenty_are_drawn() -> None:
+    text = printed(render_split({"clients": 300}, np.ones((300, 3), int)))
+    assert "20 of the 300 clients" in text and "--figure" in text
+    drawn = [line for line in text.splitlines() if line.startswith("client ")]
+    assert len(drawn) == 20 and drawn[0].startswith("client   0") and drawn[-1].startswith("client 299")
 
 
 def test_a_narrow_terminal_cuts_no_number_and_no_bar(make_run: MakeRun) -> None:

@@ -87,7 +87,7 @@ def render_summary(summary: Mapping[str, Any]) -> RenderableType:
 
 
 def render_split(description: Mapping[str, Any], counts: np.ndarray, classes: Sequence[str] = ()) -> RenderableType:
-    """The numbers that describe a split and, for up to 20 clients, a line each with a block of letters per class."""
+    """The numbers that describe a split and, for (at most 20) clients, a line each with a block of letters per class."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -101,30 +101,30 @@ def render_split(description: Mapping[str, Any], counts: np.ndarray, classes: Se
     ]:
         table.add_row(Text(SPLIT_WORDS.get(key, key.replace("_", " "))), Text(plain(description[key])))
     parts: list[RenderableType] = [table, Text()]
-    if len(counts) > DRAWN:
-        parts[-1] = Text(
-            f"{len(counts):,} clients are too many to draw here; `--figure split.png` draws them.", style="dim"
-        )
-        return Group(*parts)
     names = (
         [str(name) for name in classes]
         if len(classes) == counts.shape[1]
         else [str(index) for index in range(counts.shape[1])]
     )
     parts += _split_lines(counts)
+    if len(counts) > DRAWN:
+        parts.append(Text(f"{DRAWN} of the {len(counts):,} clients; `--figure split.png` draws more", style="dim"))
     parts.append(_key(names))
     return Group(*parts)
 
 
 def _split_lines(counts: np.ndarray) -> list[RenderableType]:
     """One line a client, its length in proportion to the client's samples; each letter stands for one class."""
+    import numpy as np
     from rich.text import Text
 
-    sizes = counts.sum(1)
-    most = max(int(sizes.max(initial=0)), 1)
+    shown = sorted({round(client) for client in np.linspace(0, len(counts) - 1, DRAWN)})
+    sizes, width = counts.sum(1), len(str(len(counts) - 1))
+    most = max(int(sizes[shown].max(initial=0)), 1)
     lines: list[RenderableType] = []
-    for client, (row, samples) in enumerate(zip(counts, sizes, strict=True)):
-        line = Text(f"client {client:>2} {int(samples):>7,}  ")
+    for client in shown:
+        row, samples = counts[client], sizes[client]
+        line = Text(f"client {client:>{width}} {int(samples):>7,}  ")
         before = 0
         for index, held in enumerate(row):
             until = before + int(held)

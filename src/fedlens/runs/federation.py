@@ -141,6 +141,7 @@ def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition |
             )
         column = split.train.columns[kind.column]
     deal = kind.deal(labels, clients.count, generator(experiment.seed, "deal"), column)
+    deal.check(len(labels), kind.kind)
     if not clients.holdout:
         return deal, None
     return holdout(deal, labels, clients.holdout, generator(experiment.seed, "holdout"))

@@ -9,7 +9,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,7 +117,6 @@ def _environment(command: str) -> dict[str, Any]:
         "command": command,
         "git": _git(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "executable": Path(sys.executable).name,
     }
 
 
