@@ -87,7 +87,7 @@ def render_summary(summary: Mapping[str, Any]) -> RenderableType:
 
 
 def render_split(description: Mapping[str, Any], counts: np.ndarray, classes: Sequence[str] = ()) -> RenderableType:
-    """The numbers that describe a split and, for (at most 20) clients, a line each with a block of letters per class."""
+    """The numbers that describe a split and, for at most 20 clients, a line of letters, one per class."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
