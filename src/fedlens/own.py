@@ -38,7 +38,7 @@ def call(path: str, where: str, offered: Mapping[str, object] | None = None) -> 
         return function(**arguments)
     except FedlensError:  # the function used fedlens, and the words are already right
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a function that exits must not pass for a run that ended well
         do = "Correct the function; -v shows the whole traceback."
         raise ConfigurationError(f"'{path}' failed", where=where, seen=_brief(error), do=do) from error
 

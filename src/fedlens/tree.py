@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from fedlens.errors import ConfigurationError
 
-Group = Literal["weights", "norm", "buffers"]
-GROUPS: tuple[Group, ...] = ("weights", "norm", "buffers")
+Group = Literal["weights", "norm", "frozen", "buffers"]
+GROUPS: tuple[Group, ...] = ("weights", "norm", "frozen", "buffers")
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -34,11 +34,11 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Names, shapes and offsets of a module's floating tensors, grouped: all weights, all norm, all buffers.
+    """Names, shapes and offsets of a module's floating tensors, grouped: weights, norm, frozen, buffers.
 
-    weights: parameters outside norm layers. norm: scale and shift of norm layers. buffers: floating buffers (running
-    statistics). Integer buffers have no place in the vector, because they must never be averaged: `integers` names
-    them.
+    weights: parameters outside norm layers. norm: scale and shift of norm layers. frozen: parameters that take no
+    gradient, so that neither a step nor weight decay reaches them. buffers: floating buffers (running statistics).
+    Integer buffers have no place in the vector, because they must never be averaged: `integers` names them.
     """
 
     slots: tuple[Slot, ...]
@@ -52,7 +52,8 @@ class Layout:
         }
         named: dict[Group, list[tuple[str, Tensor]]] = {group: [] for group in GROUPS}
         for name, parameter in module.named_parameters():
-            named["norm" if id(parameter) in in_norm else "weights"].append((name, parameter))
+            group: Group = "norm" if id(parameter) in in_norm else "weights"
+            named[group if parameter.requires_grad else "frozen"].append((name, parameter))
         integers = []
         for name, buffer in _stored_buffers(module):
             if buffer.is_floating_point():
@@ -66,7 +67,7 @@ class Layout:
                 start += tensor.numel()
         if not named["weights"] and not named["norm"]:
             raise ConfigurationError(
-                "the model has no parameters", where=type(module).__name__, do="Return a module to train."
+                "the model has no parameters to train", where=type(module).__name__, do="Leave some unfrozen."
             )
         return cls(tuple(slots), tuple(integers))
 
@@ -77,8 +78,8 @@ class Layout:
 
     @property
     def trained(self) -> int:
-        """The first `trained` entries are parameters (weights, then norm); the rest are buffers."""
-        return sum(slot.size for slot in self.slots if slot.group != "buffers")
+        """The first `trained` entries are what an optimiser moves (weights, then norm)."""
+        return sum(slot.size for slot in self.slots if slot.group in ("weights", "norm"))
 
     def views(self, vector: Tensor) -> dict[str, Tensor]:
         """Names to views of `vector` [..., P], each [..., *shape]; nothing is copied."""

@@ -12,6 +12,7 @@ from unittest import mock
 from fedlens.cli import main
 
 TESTS = Path(__file__).parent.parent
+
 OURS = {"__pycache__", "cache"}
 SMALL = """\
 name = "small"
@@ -57,9 +58,9 @@ def fedlens(*words: object) -> Answer:
     return Answer(code, out.getvalue(), err.getvalue(), tuple(sorted(_lying() - before)))
 
 
-def in_a_process(*words: object, **options: object) -> subprocess.Popen:
+def in_a_process(*words: object, environment: dict[str, str] | None = None, **options: object) -> subprocess.Popen:
     command = [sys.executable, "-c", "from fedlens.cli import main; main()", *map(str, words)]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    environment = {**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     )

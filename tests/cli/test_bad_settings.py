@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli.invoke import fedlens, module, refused, sets, small
+from cli.invoke import fedlens, in_a_process, module, refused, sets, small
 
 ONE = [
     ({"lr": "lrr = 0.05"}, ["small.toml:16: local.lrr: 'lrr' is not a known key", "Did you mean 'lr'?"]),
@@ -182,6 +182,34 @@ def test_a_model_of_ones_own_is_checked(number):
     text, said = MODELS[number]
     module(f"net{number}", text)
     refused(fedlens("run", small(), *sets(f'model.name="net{number}:net"')), *said)
+
+
+def test_a_value_that_was_set_is_told_as_set():
+    refused(fedlens("run", small(), *sets("clients.cohort=7")), "--set clients.cohort", "cohort = 7 exceeds count = 6")
+    refused(fedlens("run", small(), *sets('clients.partition.kind="dirichlt"')), "--set clients.partition.kind")
+
+
+def test_a_byte_order_mark_is_no_mistake_and_other_encodings_are_told():
+    small()
+    text = Path("small.toml").read_text()
+    Path("marked.toml").write_text(text, encoding="utf-8-sig")
+    assert fedlens("run", "marked.toml", "--dry-run").code == 0
+    Path("small.toml").write_text(text.replace('"small"', '"é"'), encoding="latin-1")
+    answer = fedlens("run", "small.toml")
+    refused(answer, "small.toml: cannot read the experiment", "utf-8")
+    assert "Did you mean" not in answer.err
+
+
+def test_labels_that_are_no_class_numbers_are_told():
+    module("hashed", PAIR + "def get(): return pair(labels=[0, 1, 10**6] * 3), pair()")
+    refused(fedlens("data", "hashed:get", "--clients", 3, "--json"), "hashed:get", "1000001 classes")
+
+
+def test_more_threads_than_any_machine_has_are_refused():
+    process = in_a_process("run", small(), "--dry-run", *sets("engine.threads=100000"))  # PyTorch would crash
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and out == ""
+    assert "engine.threads" in err and "less than or equal" in err
 
 
 def test_a_function_that_exits_is_no_success():

@@ -90,8 +90,8 @@ def test_a_list_for_people_breaks_no_name(name):
 
 
 def test_what_a_users_function_prints_is_not_part_of_the_answer():
-    text = "def get():\n    print('hello')\n    pair = np.zeros((30, 8, 8), 'u1'), np.arange(30) % 3\n    return pair, pair"
-    module("talks", text)
+    pair = "np.zeros((30, 8, 8), 'u1'), np.arange(30) % 3"
+    module("talks", f"def get():\n    print('hello')\n    pair = {pair}\n    return pair, pair")
     answer = fedlens("run", small(source='source = "talks:get"'), "--json")
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["name"] == "small"

@@ -228,3 +228,16 @@ def test_a_bound_module_lives_in_its_vector():
     assert all(bool((value == 0).all()) for name, value in module.state_dict().items() if "tracked" not in name)
     module(data()[0]).sum().backward()
     assert bound.gradient.abs().sum() > 0
+
+
+def test_frozen_parameters_travel_but_neither_step_nor_decay_moves_them():
+    module = network()
+    module[3].weight.requires_grad_(False)
+    bound, start = bind(module, torch.float64), Tree.of(module, torch.float64)
+    slots = {slot.name: slot for slot in start.layout.slots}
+    assert slots["3.weight"].group == "frozen" and start.layout.trained == 6 * 5 + 5 + 5 + 3
+    local = Local(lr=0.1, weight_decay=0.5)
+    trained = train(bound, start, Work([data()] * 3, 0.1, 0), Optimizer(local))
+    before, after = start.layout.views(start.vector), start.layout.views(trained.vector)
+    assert torch.equal(before["3.weight"], after["3.weight"])
+    assert not torch.equal(before["0.weight"], after["0.weight"])

@@ -7,6 +7,7 @@ Offers: main, app.
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 
@@ -38,6 +39,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main() -> None:
     """Run the command line; every failure is told in four parts and ends with its exit code."""
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name or a bar that the terminal cannot show must not end a run
+            stream.reconfigure(errors="replace")
     try:
         app(standalone_mode=True)
     except SystemExit as end:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import time
 from typing import Any
@@ -58,7 +59,7 @@ def _part(title: str, whole: Federation, part: Federation, step: float, evaluati
     rounds = part.plan.rounds
     visits = part.plan.visits(1)
     steps = sum(len(visit.batches) for visit in visits) * rounds
-    evaluations = 1 + rounds // part.experiment.evaluate_every
+    evaluations = 1 + math.ceil(rounds / part.experiment.evaluate_every)
     return {"title": title, "rounds": rounds, "steps": steps, "seconds": steps * step + evaluations * evaluation}
 
 

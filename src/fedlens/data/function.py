@@ -12,6 +12,7 @@ from fedlens.data.dataset import Dataset, Split, check, moments
 from fedlens.errors import DataError
 from fedlens.own import call
 
+MOST_CLASSES = 25_000  # beyond it labels are hashes or identifiers, and a confusion matrix fills the memory
 EXPECTED = "Return (train, test): two Datasets, or two pairs (images, labels) of tensors or arrays; or a Split."
 
 
@@ -28,6 +29,9 @@ def from_function(source: str) -> Split:
     else:
         parts, told = _two(returned, source), f"the test set that {source} returned"
     largest = max((_largest(part) for part in parts), default=0)
+    if largest >= MOST_CLASSES:
+        do = "Number the classes from 0 on, without gaps."
+        raise DataError("labels are no class numbers", where=source, seen=f"{largest + 1} classes", do=do)
     train, test = (
         _dataset(part, largest + 1, source, name) for part, name in zip(parts, ("train", "test"), strict=True)
     )

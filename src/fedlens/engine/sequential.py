@@ -12,7 +12,7 @@ from torch import Tensor
 from fedlens.data import Dataset
 from fedlens.engine.plan import Visit
 from fedlens.errors import RunError
-from fedlens.local import Batch, Diverged, Local, Optimizer, Trained, Work, train
+from fedlens.local import Batch, Broken, Diverged, Local, Optimizer, Trained, Work, train
 from fedlens.local.augment import crop_flip, draw_crop_flip
 from fedlens.local.optimizer import State
 from fedlens.methods import Method
@@ -85,6 +85,8 @@ class Sequential:
                     raise _told(failure, visit) from None
                 outcome.skipped.append({"client": visit.client, "step": failure.step, "why": failure.what})
                 continue
+            except Broken as failure:
+                raise _broken(failure, visit) from failure.__cause__
             self._add(outcome, tree, visit, trained)
             # Integer buffers are copied from the client with most examples: a choice that no order of clients changes.
             if (visit.examples, -visit.client) > most:
@@ -134,6 +136,19 @@ def _told(failure: Diverged, visit: Visit) -> RunError:
         where=f"client {visit.client}, round {visit.round}, step {failure.step}",
         seen=f"{failure.what}; learning rate {failure.rate:g}",
         do='Lower local.lr, set local.clip_norm, or clients.on_failure = "skip" to go on without such clients.',
+    )
+
+
+def _broken(failure: Broken, visit: Visit) -> RunError:
+    cause = failure.__cause__
+    do = "Correct the model; -v shows where it raised."
+    if "more than 1 value per channel" in str(cause):
+        do = "Batch norm cannot train on a batch of one value: raise local.batch, or set model.norm to another."
+    return RunError(
+        "local training failed",
+        where=f"client {visit.client}, round {visit.round}, step {failure.step}",
+        seen=f"{type(cause).__name__}: {cause}",
+        do=do,
     )
 
 

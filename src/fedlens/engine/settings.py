@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 
-from fedlens.settings import Count, settings
+from fedlens.settings import settings
 
 
 @settings
@@ -17,7 +18,7 @@ class Engine:
     `precision`: "float64" is for proofs of equality, at two to three times the cost.
     """
 
-    threads: Count | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024, strict=True)] | Literal["auto"] = "auto"
     precision: Literal["float32", "float64"] = "float32"
 
     @property

@@ -28,6 +28,14 @@ class Diverged(Exception):
         self.step, self.loss, self.rate, self.what = step, loss, rate, what
 
 
+class Broken(Exception):
+    """The module, the loss or their gradient raised at `step` (from 1); the cause is chained."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"training broke at step {step}")
+        self.step = step
+
+
 @dataclass(frozen=True)
 class Work:
     """What one client is to do: step through `batches` (made one at a time) at `rate`.
@@ -61,7 +69,7 @@ def train(
     """Train from `start` through `work`; `state` continues an optimiser, None starts one.
 
     The result's vector is a copy; `bound` is free for the next client. Raises Diverged where a loss or a weight is not
-    finite.
+    finite, Broken where the module or the loss raises.
     """
     bound.load(start)
     bound.module.train()
@@ -73,8 +81,11 @@ def train(
         torch.default_generator.manual_seed(work.seed)
         for number, (inputs, labels) in enumerate(work.batches, 1):
             bound.gradient.zero_()
-            value = loss(bound.module(inputs), labels)
-            value.backward()  # type: ignore[no-untyped-call]
+            try:
+                value = loss(bound.module(inputs), labels)
+                value.backward()  # type: ignore[no-untyped-call]
+            except Exception as error:
+                raise Broken(number) from error
             losses.append(value.item())
             if not math.isfinite(losses[-1]):
                 raise Diverged(number, losses[-1], work.rate, f"loss is {losses[-1]}")

@@ -31,8 +31,9 @@ class Method:
     """One federated algorithm.
 
     `finish` (trained w_i, start w) -> upload, after a client's last step; every named vector of an upload is reduced
-    over the cohort. `aggregate` (w, reduced upload) -> next w. `check` raises ValueError ("what; what to do") for local
-    work that the method's definition excludes. `settings` are its hyperparameters, as they stand in the TOML file.
+    over the cohort, and one of them is called "update". `aggregate` (w, reduced upload) -> next w. `check` raises
+    ValueError ("what; what to do") for local work that the method's definition excludes. `settings` are its
+    hyperparameters, as they stand in the TOML file.
     """
 
     name: str

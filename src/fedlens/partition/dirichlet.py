@@ -14,7 +14,7 @@ from fedlens.settings import Count, Positive, settings
 class Dirichlet:
     """The samples of each class are divided over the clients in proportions p_c ~ Dir(alpha, ..., alpha).
 
-    Small alpha: few classes a client and very unequal sizes; alpha to infinity: IID.
+    Small alpha: few classes a client and very unequal sizes; alpha to infinity: every client has the same mix.
     Source: Yurochkin et al. 2019, section 4; Li et al. 2022 (NIID-Bench), "distribution-based label imbalance".
     Differs: nothing is redrawn until all clients are large enough, which can take for ever; instead a client under
     `min_size` is topped up with random samples of the largest clients. Nor is a client that is already above the

@@ -25,6 +25,14 @@ def judged(entry: Mapping[str, Any]) -> float | None:
     return number(entry.get("last")) if mean is None else mean
 
 
+def last_of(final: Mapping[str, Any]) -> str:
+    """Over what the mean was taken: the last ten evaluations, or as many as there were."""
+    count = number(final.get("evaluations_in_mean"))
+    return (
+        "the last ten" if count is None or count == 10 else f"the last {count:.0f}" if count > 1 else "one evaluation"
+    )
+
+
 def headline(record: Record) -> str:
     """The one number, in percent."""
     worth = judged(record.summary.get("final") or {})
@@ -49,7 +57,7 @@ def verdict(record: Record) -> str:
     metric = record.summary.get("metric") or "accuracy"
     said = f"{headline(record)} {metric} after {_rounds(done)}"
     if (final := record.summary.get("final") or {}) and number(final.get("mean_last_ten")) is not None:
-        said += f" (mean of the last ten; last {percent(last(record))}, best {percent(final.get('best'))})"
+        said += f" (mean of {last_of(final)}; last {percent(last(record))}, best {percent(final.get('best'))})"
     known = [reference for reference in references(record) if number(reference.get("gap")) is not None]
     if not known:
         return f"{said}; no reference was run beside it."

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedlens.report.story import SPLIT_WORDS, judged, plain
+from fedlens.report.story import SPLIT_WORDS, judged, last_of, plain
 from fedlens.report.units import percent, side
 
 if TYPE_CHECKING:
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.measure import Measurement
 
-BAR = 24  # characters of a bar that means 100 %
+BAR = 16  # characters of a bar that means 100 %
+LINE = 48  # characters of the largest client
 DRAWN = 20  # clients that still get a line of their own
 PALETTE = (
     "blue",
@@ -71,7 +72,7 @@ def render_summary(summary: Mapping[str, Any]) -> RenderableType:
         Text(str(summary.get("name") or "this run"), style="bold"),
         Text(percent(own), style="bold"),
         Bar(own or 0, "blue"),
-        f"mean of the last ten; last {percent(final.get('last'))}, best {percent(final.get('best'))}",
+        f"mean of {last_of(final)}; last {percent(final.get('last'))}, best {percent(final.get('best'))}",
     )
     for entry in summary.get("references") or []:
         worth = judged(entry)
@@ -129,7 +130,7 @@ def _split_lines(counts: np.ndarray) -> list[RenderableType]:
         for index, held in enumerate(row):
             until = before + int(held)
             # cut the running sum, not each class: rounding errors then do not add up along the line
-            blocks = round(2 * BAR * until / most) - round(2 * BAR * before / most)
+            blocks = round(LINE * until / most) - round(LINE * before / most)
             line.append(letter(index) * blocks, style=f"black on {PALETTE[index % len(PALETTE)]}")
             before = until
         lines.append(line)

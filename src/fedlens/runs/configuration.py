@@ -28,7 +28,9 @@ def load_experiment(source: str | Path = "digits", changes: Sequence[str] = ()) 
     try:
         plain = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError("not valid TOML", where=where, seen=error, do="Mend that line.") from None
+        line = re.search(r"line (\d+)", str(error))
+        place = f"{where}:{line[1]}" if line else where
+        raise ConfigurationError("not valid TOML", where=place, seen=error, do="Mend that line.") from None
     set_keys = [_apply(plain, change) for change in changes]
     return experiment_from(plain, lambda path: _place(path, text, where, set_keys))
 
@@ -49,12 +51,13 @@ def as_toml(experiment: Experiment) -> str:
 
 def _read(source: str | Path) -> tuple[str, str]:
     path = Path(source)
-    if str(source) in RECIPES and not path.exists():
+    if str(source) in RECIPES and not path.is_file():
         return resources.files("fedlens").joinpath("recipes", f"{source}.toml").read_text(), f"recipe {source}"
     try:
-        return path.read_text(), str(path)
+        return path.read_text(encoding="utf-8-sig"), str(path)
     except (OSError, UnicodeDecodeError) as error:
-        near = nearest(path.name, [entry.name for entry in path.parent.glob("*.toml")] if path.parent.is_dir() else [])
+        beside = path.parent.glob("*.toml") if path.parent.is_dir() and not path.exists() else ()
+        near = nearest(path.name, [entry.name for entry in beside])
         do = (
             f"Did you mean '{path.with_name(near)}'?"
             if near
@@ -87,6 +90,8 @@ def _place(path: Sequence[str], text: str, where: str, set_keys: Sequence[str]) 
     key = ".".join(path)
     if any(key == given or key.startswith(given + ".") for given in set_keys):
         return f"--set {key}"
+    if key and (inside := [given for given in set_keys if given.startswith(f"{key}.")]):
+        return f"--set {', '.join(inside)}"  # a check over several keys, of which these were set
     line = _line_of(list(path), text.split("\n"))
     return f"{where}:{line}: {key}" if line else f"{where}: {key}" if key else where
 

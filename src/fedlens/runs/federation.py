@@ -11,7 +11,7 @@ from torch import nn
 
 from fedlens.data import Split, load
 from fedlens.engine import Federated, Plan, Pooled, Sequential
-from fedlens.errors import ConfigurationError
+from fedlens.errors import ConfigurationError, DataError
 from fedlens.local import Local
 from fedlens.methods import fedavg
 from fedlens.models import Cost, build, cost
@@ -77,7 +77,13 @@ class Federation:
         e = self.experiment
         indices = self.deal.client(client)
         rounds = max(1, round(e.rounds * e.clients.cohort / e.clients.count))
-        local = dataclasses.replace(e.local, keep_optimizer=True, scale_lr_by_size=False)
+        schedule = e.local.schedule
+        shorter = dataclasses.replace(
+            schedule,
+            every=max(1, round(schedule.every * rounds / e.rounds)),
+            warmup=round(schedule.warmup * rounds / e.rounds),
+        )
+        local = dataclasses.replace(e.local, keep_optimizer=True, scale_lr_by_size=False, schedule=shorter)
         plan = Pooled(indices, local.step_count(len(indices)), rounds, local, e.seed)
         twin = self._twin(plan, self.deal, local=local)
         return dataclasses.replace(twin, experiment=dataclasses.replace(e, evaluate_every=rounds))
@@ -100,6 +106,9 @@ def prepare(experiment: Experiment) -> Federation:
             seen=f"{split.train.images.dtype} {list(split.train.images.shape)}",
             do='Set data.augment = "none".',
         )
+    if len(split.train.classes) < 2:
+        seen = f"one class, {split.train.classes[0]!r}"
+        raise DataError("there is nothing to tell apart", where=experiment.data.source, seen=seen, do="Add a class.")
     deal, held = _dealt(experiment, split)
     module = _drawn(experiment, split)
     start = Tree.of(module, experiment.engine.dtype)
@@ -137,14 +146,25 @@ def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition |
         if kind.column not in split.train.columns:
             have = ", ".join(split.train.columns) or "none"
             raise ConfigurationError(
-                f"the data has no column '{kind.column}'", where="clients.partition", seen=f"columns: {have}"
+                f"the data has no column '{kind.column}'",
+                where="clients.partition",
+                seen=f"columns: {have}",
+                do="Name a column of the data, or choose another partition.",
             )
         column = split.train.columns[kind.column]
     deal = kind.deal(labels, clients.count, generator(experiment.seed, "deal"), column)
     deal.check(len(labels), kind.kind)
     if not clients.holdout:
         return deal, None
-    return holdout(deal, labels, clients.holdout, generator(experiment.seed, "holdout"))
+    train, held = holdout(deal, labels, clients.holdout, generator(experiment.seed, "holdout"))
+    if not len(held.indices):
+        raise ConfigurationError(
+            "no client can spare an example for a hold-out",
+            where="clients.holdout",
+            seen=f"{clients.holdout} of {int(deal.sizes.max())} examples at most",
+            do="Set clients.holdout = 0, or deal to fewer clients.",
+        )
+    return train, held
 
 
 def _federated(experiment: Experiment, deal: Partition) -> Federated:

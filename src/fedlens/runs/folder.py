@@ -67,14 +67,15 @@ def existing(out: str | Path | None) -> Path:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run; a second process that wants it is told. The lock falls with the process, however it ends."""
     lock = filelock.FileLock(folder / ".lock", timeout=0)
-    try:
-        with told(folder):
+    with told(folder):
+        try:
             lock.acquire()
-    except filelock.Timeout:
-        seen = (folder / "status").read_text() if (folder / "status").exists() else ""
-        raise ConfigurationError(
-            "another process is running this run", where=str(folder), seen=seen.strip(), do="Wait for it, or stop it."
-        ) from None
+        except filelock.Timeout:  # an OSError: it must not be told as one
+            seen = (folder / "status").read_text() if (folder / "status").exists() else ""
+            do = "Wait for it, or stop it."
+            raise ConfigurationError(
+                "another process is running this run", where=str(folder), seen=seen.strip(), do=do
+            ) from None
     try:
         yield
     finally:
@@ -90,7 +91,8 @@ def _stamped(experiment: Experiment) -> Path:
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
     digest = hashlib.sha256(as_toml(experiment).encode()).hexdigest()[:4]
     name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in experiment.name)
-    base = Path("runs") / f"{stamp}-{name}-{digest}"
+    short = name.encode()[:80].decode(errors="ignore")  # file systems take 255 bytes
+    base = Path("runs") / f"{stamp}-{short}-{digest}"
     numbered = (base.with_name(f"{base.name}-{number}") for number in range(2, 1000))
     return base if not base.exists() else next(path for path in numbered if not path.exists())
 

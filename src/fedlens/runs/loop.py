@@ -73,7 +73,8 @@ def _round(federation: Federation, state: State) -> State:
     reduced = outcome.reduced()
     vector = federation.engine.method.aggregate(state.tree.vector, reduced)
     tree = state.tree.with_(vector, outcome.integers)
-    row = {"round": number, "rate": visits[0].rate, **_facts(state.tree, outcome, reduced)}
+    rate = federation.experiment.local.rate(number, federation.plan.rounds)  # before any scaling by size
+    row = {"round": number, "rate": rate, **_facts(state.tree, outcome, reduced)}
     memory = {**state.memory, **outcome.memory}
     seconds = time.perf_counter() - began
     done = State(number, tree, memory, row, tuple(outcome.records), seconds)

@@ -53,12 +53,15 @@ def batches(data: Dataset, dtype: torch.dtype, order: np.ndarray | None = None) 
 
 
 def by_label_mix(recall: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Accuracy [K] that each client can expect: test recall [C] weighted by the client's own label mix [K, C].
+    """Accuracy that each client can expect: test recall [C] weighted by the client's own label mix, counts [K, C].
 
-    Exact where clients differ in their labels alone; blind to differences in how their images look.
+    Classes that are not in the test set are left out, and clients that hold no others. Exact where clients differ in
+    their labels alone; blind to differences in how their images look.
     """
-    known = np.nan_to_num(recall)
-    return np.asarray(counts @ known / counts.sum(1))
+    tested = ~np.isnan(recall)
+    mix = counts[:, tested]
+    reached = mix.sum(1) > 0  # a client whose classes are not in the test set has no such number
+    return np.asarray(mix[reached] @ recall[tested] / mix[reached].sum(1))
 
 
 def worst_decile(accuracies: np.ndarray) -> float:

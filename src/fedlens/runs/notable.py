@@ -18,7 +18,8 @@ def _gaps(summary: Mapping[str, Any]) -> Iterator[str]:
     apart = [reference for reference in compared if abs(reference["gap"]) >= 0.01]
     if apart:
         beside = [f"{_points(r['gap'])} points {'below' if r['gap'] > 0 else 'above'} {r['title']}" for r in apart]
-        yield f"By the mean of the last ten the run stands {_and(beside)}."
+        ends = summary["final"]["evaluations_in_mean"]
+        yield f"By the mean of the last {ends} evaluations the run stands {_and(beside)}."
     split = summary["partition"]
     if split["total_variation"] > 2 * max(split["total_variation_null_95"], 0.05):
         held = split["classes_mean"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,39 +14,33 @@ from fedlens.seeds import generator
 
 @dataclass(frozen=True)
 class Reference:
-    """One comparison: `federation` to run, and the words that name it and its budget."""
+    """One comparison: a `federation` to run under `name`, and the `title` that people read."""
 
     name: str
     title: str
-    budget: str
     federation: Federation
 
 
 def references(federation: Federation) -> Iterator[Reference]:
     """The references that the experiment asks for, cheapest to understand first."""
-    wanted, rounds = federation.experiment.references, federation.experiment.rounds
-    samples = federation.samples_per_round()
-    if wanted.centralised:
-        yield _pooled(federation, "centralised", "centralised, same samples", samples)
-    if wanted.centralised_depth:
-        depth = federation.depth_per_round()
-        yield _pooled(federation, "centralised-depth", "centralised, same depth", depth * _batch(federation, samples))
-    if wanted.iid:
-        budget = f"{samples * rounds:,} samples, same clients' sizes"
-        yield Reference("iid", "same examples dealt IID", budget, federation.redealt())
-    for client in _alone(federation):
-        twin = federation.alone(client)
-        epochs = twin.plan.rounds * (1 if federation.experiment.local.steps else federation.experiment.local.epochs)
-        unit = "visits" if federation.experiment.local.steps else "epochs"
-        yield Reference(f"local-only/{client}", "local only", f"{epochs} {unit} of its own examples", twin)
-
-
-def _pooled(federation: Federation, name: str, title: str, samples: int) -> Reference:
+    wanted, samples = federation.experiment.references, federation.samples_per_round()
     batch = _batch(federation, samples)
-    steps = max(1, round(samples / batch))
-    rounds = federation.experiment.rounds
-    budget = f"{steps * batch * rounds:,} samples in {steps * rounds:,} steps"
-    return Reference(name, title, budget, federation.pooled(steps, batch))
+    if wanted.centralised:
+        pooled = federation.pooled(max(1, round(samples / batch)), batch)
+        yield Reference("centralised", "centralised, same samples", pooled)
+    if wanted.centralised_depth:
+        pooled = federation.pooled(federation.depth_per_round(), batch)
+        yield Reference("centralised-depth", "centralised, same depth", pooled)
+    if wanted.iid:
+        yield Reference("iid", "same examples dealt IID", federation.redealt())
+    for client in _alone(federation):
+        yield Reference(f"local-only/{client}", "local only", federation.alone(client))
+
+
+def budget(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What was spent, counted from the rounds' rows."""
+    samples, steps = (sum(row.get(name, 0) for row in rows) for name in ("samples", "steps"))
+    return f"{samples:,} samples in {steps:,} steps"
 
 
 def _batch(federation: Federation, samples: int) -> int:

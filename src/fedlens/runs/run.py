@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedlens.errors import ConfigurationError, FedlensError
+from fedlens.methods import METHODS
 from fedlens.runs import folder as folders
 from fedlens.runs.configuration import differences, load_experiment
 from fedlens.runs.experiment import Experiment
@@ -59,6 +60,9 @@ def execute(
         federation = prepare(begun)
     else:
         experiment = experiment or Experiment()
+        if experiment.method.name not in METHODS:
+            what, do = "the run folder cannot name this method", "Add it to fedlens.methods.METHODS, or use stream()."
+            raise ConfigurationError(what, where="method", seen=experiment.method.name, do=do)
         federation = prepare(experiment)
         # Thread counts round differently: the recorded experiment names the one taken, so that resuming repeats it.
         recorded = replace(experiment, engine=replace(experiment.engine, threads=federation.threads))

@@ -70,11 +70,20 @@ class Journal:
             self._saved = time.monotonic()
 
     def resume(self, start: Tree) -> State | None:
-        """The last complete checkpoint, with the journal cut back to it; None where there is none."""
+        """The last complete checkpoint, with the journal cut back to it; None where there is none.
+
+        Raises RunError where the checkpoint or the rounds before it are damaged or lost.
+        """
         state = self.latest(start)
         with told(self.folder):
-            visits = [] if state is None else self._about(state.round)["visits"]
-            self._cut(-1 if state is None else state.round, visits)
+            self._cut(-1 if state is None else state.round, [] if state is None else self._about(state.round)["visits"])
+        if state is not None and len(self.rows()) != state.round + 1:
+            raise RunError(
+                "rounds before the checkpoint are lost",
+                where=str(self.folder / "rounds.jsonl"),
+                seen=f"{len(self.rows())} lines for rounds 0 to {state.round}",
+                do=f"Restore the file, or delete {self.folder / 'checkpoints'} to begin anew, to the same results.",
+            )
         return state
 
     def latest(self, start: Tree) -> State | None:
@@ -82,14 +91,15 @@ class Journal:
         saved = sorted((self.folder / "checkpoints").glob("round-*"))
         if not saved:
             return None
-        with told(self.folder):
-            about = self._about(int(saved[-1].name.removeprefix("round-")))
+        about = self._about(int(saved[-1].name.removeprefix("round-")))
+        with _readable(saved[-1] / "state.safetensors"):
             return _state(saved[-1] / "state.safetensors", about, start)
 
     def _about(self, round: int) -> dict[str, Any]:
         path = self.folder / "checkpoints" / f"round-{round:06d}" / "state.json"
-        about: dict[str, Any] = json.loads(path.read_text())
-        return about
+        with _readable(path):
+            about: dict[str, Any] = json.loads(path.read_text())
+            return {name: about[name] for name in ("round", "row", "visits")}
 
     def rows(self) -> list[dict[str, Any]]:
         """The lines of rounds.jsonl; a torn last line is left out."""
@@ -162,6 +172,20 @@ def told(folder: Path) -> Iterator[None]:
             where=str(folder),
             seen=str(error),
             do="Make room or mend the permissions, then --resume; nothing before the last checkpoint is lost.",
+        ) from None
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Tell a failure to read a checkpoint as what it is."""
+    try:
+        yield
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise RunError(
+            "the checkpoint is damaged",
+            where=str(path),
+            seen=f"{type(error).__name__}: {error}",
+            do=f"Delete {path.parent.parent} and resume: the run begins anew, to the same results.",
         ) from None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fedlens.partition import describe
 from fedlens.runs.federation import Federation
 from fedlens.runs.notable import notable
-from fedlens.runs.references import Reference, spread
+from fedlens.runs.references import Reference, budget, spread
 from fedlens.seeds import generator
 
 Rows = Sequence[Mapping[str, Any]]
@@ -73,21 +73,19 @@ def _last_details(federation: Federation, rows: Rows) -> dict[str, Any]:
 
 def _references(final: Mapping[str, Any], found: Sequence[tuple[Reference, Rows]]) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = []
-    alone: list[tuple[Reference, float]] = []
+    alone = [(reference, rows) for reference, rows in found if reference.name.startswith("local-only/")]
     for reference, rows in found:
-        if reference.name.startswith("local-only/"):
-            alone.append((reference, headline(rows)["last"]))
-            continue
-        numbers = headline(rows)
-        about = {"name": reference.name, "title": reference.title, "budget": reference.budget}
-        listed.append({**about, **numbers, "gap": numbers["mean_last_ten"] - final["mean_last_ten"]})
+        if (reference, rows) not in alone:
+            numbers = headline(rows)
+            about = {"name": reference.name, "title": reference.title, "budget": budget(rows)}
+            listed.append({**about, **numbers, "gap": numbers["mean_last_ten"] - final["mean_last_ten"]})
     if alone:
-        mean, deviation = spread([accuracy for _, accuracy in alone])
+        mean, deviation = spread([headline(rows)["last"] for _, rows in alone])
         listed.append(
             {
                 "name": "local-only",
                 "title": "local only",
-                "budget": alone[0][0].budget,
+                "budget": f"{budget([row for _, rows in alone for row in rows])}, shared by {len(alone)} clients",
                 "clients": len(alone),
                 "last": mean,
                 "spread": deviation,
