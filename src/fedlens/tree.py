@@ -1,4 +1,4 @@
-"""A model as one contiguous vector with named views, in three groups: weights | norm | buffers.
+"""A model as one contiguous vector with named views, in groups: weights | norm | frozen | buffers.
 
 Knows: names, shapes and offsets of a module's tensors.
 Does not know: learning, clients, methods.
