@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedlens.errors import ConfigurationError, FedlensError, nearest
+from fedlens.errors import ConfigurationError, nearest
+from fedlens.lines import read_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,24 +97,6 @@ def read_run(folder: Path) -> Record:
     )
 
 
-def read_lines(path: Path) -> list[Row]:
-    """The objects of a JSON-lines file. A last line without its line break is left out: a run may be writing it."""
-    rows: list[Row] = []
-    for number, line in enumerate(_text(path).splitlines(keepends=True), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if not line.endswith("\n"):
-                break
-            raise _damaged(path, number, line, error.msg) from None
-        if not isinstance(row, dict):
-            raise _damaged(path, number, line, "the line is no object")
-        rows.append(row)
-    return rows
-
-
 def is_run(folder: Path) -> bool:
     """Whether `folder` holds at least one of the files that every run writes first."""
     return any((folder / name).is_file() for name in SIGNS_OF_A_RUN)
@@ -131,14 +114,6 @@ def _not_a_run(folder: Path) -> ConfigurationError:
     ordered = sorted(known, key=lambda path: path.name != close)
     listed = ", ".join(str(path) for path in ordered[:4]) + (", ..." if len(ordered) > 4 else "")
     return ConfigurationError("not a run folder", where=str(folder), seen=seen, do=f"run folders near it: {listed}")
-
-
-def _damaged(path: Path, number: int, line: str, why: str) -> FedlensError:
-    text = line.strip()
-    seen = text if len(text) <= 80 else text[:77] + "..."
-    return FedlensError(
-        f"not a line of JSON ({why})", where=f"{path}:{number}", seen=seen, do="mend or delete that line"
-    )
 
 
 def _text(path: Path) -> str:

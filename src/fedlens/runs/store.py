@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from fedlens.engine import Record
 from fedlens.errors import RunError
+from fedlens.lines import read_lines
 from fedlens.runs.loop import State
 from fedlens.tree import Tree
 
@@ -138,18 +139,6 @@ class Journal:
         with path.open("wb") as file:
             np.savez(file, **columns)  # type: ignore[arg-type]
         self._pending = []
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines of `path`, none where it is missing; a torn last line is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    whole = lines[:-1]  # what follows the last newline was not finished
-    try:
-        return [json.loads(line) for line in whole]
-    except json.JSONDecodeError as error:
-        raise RunError("a line is not JSON", where=str(path), seen=str(error), do="Restore the file.") from None
 
 
 def write_atomically(path: Path, text: str) -> None:
