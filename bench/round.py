@@ -97,7 +97,7 @@ def compare(workload: str, repeats: int) -> tuple[float, float, float]:
     ours: list[float] = []
     theirs: list[float] = []
     for repeat in range(repeats + 1):
-        one = seconds(lambda: ready.engine.round(ready.start, visits, {}))
+        one = seconds(lambda: ready.engine.round(ready.start, {}, visits, {}))
         other = seconds(lambda: plain_round(rival, inputs, data.labels, visits))
         if repeat:  # the first warms up
             ours.append(one)

@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from fedlens.errors import ConfigurationError, DataError, FedlensError, RunError
     from fedlens.front import Run, run
     from fedlens.local import Local, Schedule
-    from fedlens.methods import Method, fedavg, fedsgd
+    from fedlens.methods import (
+        Method,
+        fedadagrad,
+        fedadam,
+        fedavg,
+        fedavgm,
+        feddyn,
+        fedexp,
+        fednova,
+        fedprox,
+        fedsgd,
+        fedyogi,
+        scaffold,
+    )
     from fedlens.models import Model
     from fedlens.partition import IID, Classes, Dirichlet, Natural, Quantity, Shards, UnbalancedShards
     from fedlens.runs import Clients, Experiment, References, initial_model, load_experiment, stream
@@ -26,7 +39,20 @@ _ROOMS = {
     "errors": ("ConfigurationError", "DataError", "FedlensError", "RunError"),
     "front": ("Run", "run"),
     "local": ("Local", "Schedule"),
-    "methods": ("Method", "fedavg", "fedsgd"),
+    "methods": (
+        "Method",
+        "fedadagrad",
+        "fedadam",
+        "fedavg",
+        "fedavgm",
+        "feddyn",
+        "fedexp",
+        "fednova",
+        "fedprox",
+        "fedsgd",
+        "fedyogi",
+        "scaffold",
+    ),
     "models": ("Model",),
     "partition": ("IID", "Classes", "Dirichlet", "Natural", "Quantity", "Shards", "UnbalancedShards"),
     "runs": ("Clients", "Experiment", "References", "initial_model", "load_experiment", "stream"),

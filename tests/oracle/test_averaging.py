@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from small import experiment
 
-from fedlens import Clients, Engine, Local, Model, Server, Shards
+import fedlens as fl
+from fedlens import Clients, Engine, Local, Model, Shards
 from fedlens.engine import Visit
+from fedlens.methods import Reduced, Server
 from fedlens.runs import initial_model, prepare
 from fedlens.runs.federation import Federation
 from fedlens.runs.loop import advance
@@ -61,17 +63,17 @@ def test_equal_models_average_to_themselves():
     visits = [Visit(c, 1, (federation.deal.client(c)[:4],), n, 0.0, float(n)) for c, n in enumerate([5, 17, 1])]
     tree = federation.start
     # With a rate of zero every client returns the parameters that it received.
-    outcome = federation.engine.round(tree, visits, {})
-    new = federation.engine.method.aggregate(tree.vector, outcome.reduced())
-    parameters = slice(tree.layout.trained)
-    assert torch.equal(new[parameters], tree.vector[parameters])
+    outcome = federation.engine.round(tree, {}, visits, {})
+    weights = tree.vector[: tree.layout.trained]
+    new = federation.engine.method.aggregate(Server(weights), Reduced(outcome.reduced(), 1.0))
+    assert torch.equal(new.weights, weights)
 
 
 def test_the_order_of_clients_changes_nothing():
     federation = prepare(experiment(engine=FLOAT64))
     visits = federation.plan.visits(1)
-    forward = federation.engine.round(federation.start, visits, {})
-    backward = federation.engine.round(federation.start, visits[::-1], {})
+    forward = federation.engine.round(federation.start, {}, visits, {})
+    backward = federation.engine.round(federation.start, {}, visits[::-1], {})
     assert relative(forward.reduced()["update"], backward.reduced()["update"]) <= 1e-14
     assert {k: v.item() for k, v in forward.integers.items()} == {k: v.item() for k, v in backward.integers.items()}
 
@@ -79,10 +81,10 @@ def test_the_order_of_clients_changes_nothing():
 def test_a_client_listed_twice_counts_twice():
     federation = prepare(experiment(engine=FLOAT64))
     first, second, _ = federation.plan.visits(1)
-    twice = federation.engine.round(federation.start, [first, first, second], {}).reduced()["update"]
+    twice = federation.engine.round(federation.start, {}, [first, first, second], {}).reduced()["update"]
     doubled = dataclasses.replace(first, weight=2 * first.weight)
-    once = federation.engine.round(federation.start, [doubled, second], {}).reduced()["update"]
-    single = federation.engine.round(federation.start, [first, second], {}).reduced()["update"]
+    once = federation.engine.round(federation.start, {}, [doubled, second], {}).reduced()["update"]
+    single = federation.engine.round(federation.start, {}, [first, second], {}).reduced()["update"]
     assert relative(twice, once) <= 1e-14
     assert relative(twice, single) > 1e-3
 
@@ -103,22 +105,18 @@ def test_the_mean_of_ten_updates_agrees_when_computed_three_ways():
 def test_uniform_weights_and_weights_by_examples_differ_where_sizes_do():
     job = experiment(engine=FLOAT64, clients=Clients(count=6, cohort=6, partition={"kind": "quantity", "sigma": 1.5}))
     by_examples = last_state(prepare(job)).tree.vector
-    uniform = last_state(prepare(dataclasses.replace(job, server=Server(weights="uniform")))).tree.vector
+    uniform = last_state(prepare(dataclasses.replace(job, server=fl.Server(weights="uniform")))).tree.vector
     assert relative(by_examples, uniform) > 1e-4
 
 
 def test_running_statistics_are_averaged_and_integer_buffers_copied():
     federation = prepare(experiment(engine=FLOAT64, clients=Clients(count=3, cohort=3, partition={"kind": "quantity"})))
     visits = federation.plan.visits(1)
-    layout = federation.start.layout
-    alone = [federation.engine.round(federation.start, [visit], {}) for visit in visits]
-    together = federation.engine.round(federation.start, visits, {})
-    buffers = slice(layout.trained, None)
+    alone = [federation.engine.round(federation.start, {}, [visit], {}) for visit in visits]
+    together = federation.engine.round(federation.start, {}, visits, {})
     weights = np.array([visit.weight for visit in visits])
-    expected = (
-        sum(w * o.reduced()["update"][buffers] for w, o in zip(weights.tolist(), alone, strict=True)) / weights.sum()
-    )
-    assert relative(together.reduced()["update"][buffers], expected) <= 1e-14
+    expected = sum(w * o.rest.mean() for w, o in zip(weights.tolist(), alone, strict=True)) / weights.sum()
+    assert together.rest.mean().numel() == 8 and relative(together.rest.mean(), expected) <= 1e-14
     largest = int(np.argmax([visit.examples for visit in visits]))
     assert together.integers["1.num_batches_tracked"] == len(visits[largest].batches)
     assert together.integers["1.num_batches_tracked"].dtype == torch.int64

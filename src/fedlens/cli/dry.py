@@ -13,6 +13,7 @@ import torch
 from fedlens.engine import Visit
 from fedlens.local import evaluate
 from fedlens.runs import Experiment, Federation, prepare
+from fedlens.runs.loop import untrained
 from fedlens.runs.measure import BATCH, batches
 from fedlens.runs.references import references
 from fedlens.runs.run import megabytes
@@ -67,15 +68,15 @@ def _step_seconds(federation: Federation, visit: Visit) -> float:
     """Seconds of one step: the difference of two visits, so that their fixed cost falls out."""
     one = dataclasses.replace(visit, batches=visit.batches[:1])
     more = dataclasses.replace(visit, batches=(visit.batches[0],) * (1 + TIMED_STEPS))
-    federation.engine.round(federation.start, [one], {})  # warm up
+    _timed(federation, one)  # warm up
     return max(1e-6, (_timed(federation, more) - _timed(federation, one)) / TIMED_STEPS)
 
 
 def _timed(federation: Federation, visit: Visit) -> float:
-    seconds = []
+    seconds, state = [], untrained(federation)
     for _ in range(3):
         began = time.perf_counter()
-        federation.engine.round(federation.start, [visit], {})
+        federation.engine.round(state.tree, state.server, [visit], {})
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)
 

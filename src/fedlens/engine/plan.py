@@ -36,6 +36,9 @@ class Plan(Protocol):
     @property
     def rounds(self) -> int: ...
 
+    @property
+    def clients(self) -> int: ...
+
     def visits(self, round: int) -> list[Visit]: ...
 
 
@@ -49,6 +52,11 @@ class Federated:
     local: Local
     server: Server
     seed: int
+
+    @property
+    def clients(self) -> int:
+        """K."""
+        return len(self.partition)
 
     def visits(self, round: int) -> list[Visit]:
         """The cohort of `round` (from 1)."""
@@ -78,6 +86,7 @@ class Pooled:
     rounds: int
     local: Local
     seed: int
+    clients: int = 1
 
     def visits(self, round: int) -> list[Visit]:
         """The one visit of `round` (from 1)."""

@@ -14,8 +14,8 @@ from fedlens.engine.plan import Visit
 from fedlens.errors import RunError
 from fedlens.local import Batch, Broken, Diverged, Local, Optimizer, Trained, Work, train
 from fedlens.local.augment import crop_flip, draw_crop_flip
-from fedlens.local.optimizer import State
-from fedlens.methods import Method
+from fedlens.methods import Client, Method
+from fedlens.methods.method import Vectors
 from fedlens.seeds import generator, torch_seed
 from fedlens.server import Sum
 from fedlens.tree import Bound, Tree
@@ -41,16 +41,19 @@ class Record:
 
 @dataclass
 class Outcome:
-    """A round's sums: `sums` by upload name, integer buffers, a record per visit, what was left out, new client states.
+    """A round's sums: `sums` by upload name, `rest` for what no method touches, integer buffers, a record per visit,
+    what was left out, new client states.
 
-    `squares` is the weighted sum of squared update norms over parameters, for the coherence of the cohort.
+    `rest` [P - T] is the weighted update of frozen parameters and buffers. `squares` is the weighted sum of squared
+    update norms, for the coherence of the cohort.
     """
 
     sums: dict[str, Sum] = field(default_factory=dict)
+    rest: Sum = field(default_factory=Sum)
     integers: Mapping[str, Tensor] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     skipped: list[dict[str, object]] = field(default_factory=list)
-    memory: dict[int, State] = field(default_factory=dict)
+    memory: dict[int, Vectors] = field(default_factory=dict)
     squares: float = 0.0
 
     def reduced(self) -> dict[str, Tensor]:
@@ -60,7 +63,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Sequential:
-    """The oracle engine: one bound module, reused client by client."""
+    """The oracle engine: one bound module, reused client by client.
+
+    A client's state is one dict of vectors: what the method remembers under "method.NAME" and, where it is to be kept,
+    what the optimiser does under "optimizer.NAME".
+    """
 
     bound: Bound
     data: Dataset
@@ -70,16 +77,17 @@ class Sequential:
     augment: bool = False
     skip_failures: bool = False
 
-    def round(self, tree: Tree, visits: Sequence[Visit], memory: Mapping[int, State]) -> Outcome:
-        """Run `visits` from `tree`. `memory`: optimiser states of clients that keep them.
+    def round(self, tree: Tree, received: Vectors, visits: Sequence[Visit], memory: Mapping[int, Vectors]) -> Outcome:
+        """Run `visits` from `tree`. `received`: the server's memory; `memory`: the clients' states by number.
 
         Raises RunError, with client, round, step and rate, where a client's training leaves the finite numbers, unless
         failures are skipped; then the rest of the cohort counts as if the client had not been drawn.
         """
         outcome, most = Outcome(), (-1, 0)
         for visit in visits:
+            client = self._client(tree, received, visit, memory.get(visit.client, {}))
             try:
-                trained = self._train(tree, visit, memory)
+                trained = self._train(tree, visit, client, memory.get(visit.client, {}))
             except Diverged as failure:
                 if not self.skip_failures:
                     raise _told(failure, visit) from None
@@ -87,7 +95,7 @@ class Sequential:
                 continue
             except Broken as failure:
                 raise _broken(failure, visit) from failure.__cause__
-            self._add(outcome, tree, visit, trained)
+            self._add(outcome, tree, visit, client, trained)
             # Integer buffers are copied from the client with most examples: a choice that no order of clients changes.
             if (visit.examples, -visit.client) > most:
                 most, outcome.integers = (visit.examples, -visit.client), trained.integers
@@ -95,11 +103,21 @@ class Sequential:
             raise _all_failed(visits, outcome)
         return outcome
 
-    def _train(self, tree: Tree, visit: Visit, memory: Mapping[int, State]) -> Trained:
-        kept = memory.get(visit.client) if self.local.keep_optimizer else None
-        state = None if kept is None else {name: value.clone() for name, value in kept.items()}
-        seed = torch_seed(self.seed, "module", visit.round, visit.client)
-        return train(self.bound, tree, Work(self._batches(visit), visit.rate, seed), Optimizer(self.local), state)
+    def _client(self, tree: Tree, received: Vectors, visit: Visit, kept: Vectors) -> Client:
+        start = tree.vector[: tree.layout.trained]
+        first = self.method.client_memory
+        memory = {name: kept.get(f"method.{name}", torch.full_like(start, first[name])) for name in first}
+        reach = Optimizer(self.local).reach(len(visit.batches))
+        return Client(start, {name: received[name] for name in self.method.sends}, memory, visit.rate, reach)
+
+    def _train(self, tree: Tree, visit: Visit, client: Client, kept: Vectors) -> Trained:
+        state = {
+            name.removeprefix("optimizer."): v.clone() for name, v in kept.items() if name.startswith("optimizer.")
+        }
+        seed, correct = torch_seed(self.seed, "module", visit.round, visit.client), self.method.correct
+        hook = None if correct is None else lambda gradient, weights: correct(gradient, weights, client)
+        work = Work(self._batches(visit), visit.rate, seed, hook)
+        return train(self.bound, tree, work, Optimizer(self.local), state or None)
 
     def _batches(self, visit: Visit) -> Iterator[Batch]:
         rng = generator(self.seed, "augment", visit.round, visit.client)
@@ -118,16 +136,22 @@ class Sequential:
         for start in range(0, len(batches), together):
             yield batches[start : start + together]
 
-    def _add(self, outcome: Outcome, tree: Tree, visit: Visit, trained: Trained) -> None:
-        upload = self.method.finish(trained.vector, tree.vector)
+    def _add(self, outcome: Outcome, tree: Tree, visit: Visit, client: Client, trained: Trained) -> None:
+        weights, rest = trained.vector.tensor_split([tree.layout.trained])
+        upload, remembered = self.method.finish(weights, client)
+        counted = {name: 1.0 if self.method.weights.get(name) == "uniform" else visit.weight for name in upload}
         for name, vector in upload.items():
-            outcome.sums.setdefault(name, Sum()).add(vector, visit.weight)
-        norm = upload["update"][: tree.layout.trained].norm().item()
-        outcome.squares += visit.weight * norm**2
+            outcome.sums.setdefault(name, Sum()).add(vector, counted[name])
+        outcome.rest.add(rest - tree.vector[tree.layout.trained :], visit.weight)
+        norm = upload["update"].norm().item()
+        outcome.squares += counted["update"] * norm**2
         losses, samples = trained.losses, sum(len(indices) for indices in visit.batches)
         outcome.records.append(Record(visit.client, visit.examples, samples, len(losses), losses[0], losses[-1], norm))
+        state = {f"method.{name}": vector for name, vector in remembered.items()}
         if self.local.keep_optimizer:
-            outcome.memory[visit.client] = trained.optimizer
+            state |= {f"optimizer.{name}": vector for name, vector in trained.optimizer.items()}
+        if state:
+            outcome.memory[visit.client] = state
 
 
 def _told(failure: Diverged, visit: Visit) -> RunError:

@@ -6,6 +6,7 @@ State is a dict of vectors and one count, so that it can be kept, sent or checkp
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from fedlens.local.settings import Local
 
 State = dict[str, Tensor]
+Correct = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,33 @@ class Optimizer:
             "count": torch.zeros((), dtype=torch.float64),
         }
 
-    def step(self, weights: Tensor, gradient: Tensor, state: State, rate: float) -> None:
-        """Move `weights` [..., P] against `gradient` [..., P]; `gradient` may be overwritten."""
+    def reach(self, steps: int) -> float:
+        """||a_i||_1 of Wang et al. 2020: how far `steps` steps of SGD at rate 1 go against a gradient of ones.
+
+        The number of steps without momentum. Adam has no such number; there it is the number of steps, too.
+        """
+        if not self.local.momentum or self.local.optimizer != "sgd":
+            return float(steps)
+        momentum, velocity, reach = self.local.momentum, 0.0, 0.0
+        for _ in range(steps):
+            velocity = momentum * velocity + 1
+            reach += 1 + momentum * velocity if self.local.nesterov else velocity
+        return reach
+
+    def step(
+        self, weights: Tensor, gradient: Tensor, state: State, rate: float, correct: Correct | None = None
+    ) -> None:
+        """Move `weights` [..., P] against `gradient` [..., P]; `gradient` may be overwritten.
+
+        `correct` (gradient, weights) -> gradient changes the gradient after clipping, so that a method's terms are not
+        clipped away.
+        """
         local = self.local
         if local.clip_norm is not None:
             norm = gradient.norm(dim=-1, keepdim=True)
             gradient.mul_((local.clip_norm / norm.clamp_min(1e-30)).clamp(max=1.0))
+        if correct is not None:
+            gradient = correct(gradient, weights)
         if local.weight_decay:
             weights.mul_(1 - rate * local.weight_decay)
         if local.optimizer == "sgd":

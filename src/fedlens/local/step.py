@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedlens.local.optimizer import Optimizer, State
+from fedlens.local.optimizer import Correct, Optimizer, State
 from fedlens.tree import Bound, Tree
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -40,12 +40,13 @@ class Broken(Exception):
 class Work:
     """What one client is to do: step through `batches` (made one at a time) at `rate`.
 
-    `seed` starts the random numbers that the module itself draws (dropout).
+    `seed` starts the random numbers that the module itself draws (dropout). `correct` is the method's gradient hook.
     """
 
     batches: Iterable[Batch]
     rate: float
     seed: int
+    correct: Correct | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def train(
             if not math.isfinite(losses[-1]):
                 raise Diverged(number, losses[-1], work.rate, f"loss is {losses[-1]}")
             with torch.no_grad():
-                optimizer.step(weights, bound.gradient, state, work.rate)
+                optimizer.step(weights, bound.gradient, state, work.rate, work.correct)
     if not math.isfinite(bound.vector.norm().item()):  # one pass; isfinite().all() takes ten times as long
         raise Diverged(len(losses), losses[-1], work.rate, "a weight is not finite")
     return Trained(bound.vector.clone(), bound.copied_integers(), losses, state)

@@ -2,17 +2,49 @@
 
 Knows: formulas.
 Does not know: devices, loaders, sampling, files, who calls.
-Offers: Method (the contract), METHODS (the table), fedavg, fedsgd.
+Offers: Method (the contract) with Client, Server, Reduced; METHODS (the table); each method by name.
 """
 
 from collections.abc import Callable
 
+from fedlens.methods.adaptive import fedadagrad, fedadam, fedavgm, fedyogi
 from fedlens.methods.fedavg import fedavg, fedsgd
-from fedlens.methods.method import Method
+from fedlens.methods.feddyn import feddyn
+from fedlens.methods.fedexp import fedexp
+from fedlens.methods.fednova import fednova
+from fedlens.methods.fedprox import fedprox
+from fedlens.methods.method import Client, Method, Reduced, Server
+from fedlens.methods.scaffold import scaffold
 
 METHODS: dict[str, Callable[..., Method]] = {
     "fedavg": fedavg,
     "fedsgd": fedsgd,
+    "fedprox": fedprox,
+    "scaffold": scaffold,
+    "fednova": fednova,
+    "feddyn": feddyn,
+    "fedexp": fedexp,
+    "fedavgm": fedavgm,
+    "fedadagrad": fedadagrad,
+    "fedadam": fedadam,
+    "fedyogi": fedyogi,
 }
 
-__all__ = ["METHODS", "Method", "fedavg", "fedsgd"]
+__all__ = [
+    "METHODS",
+    "Client",
+    "Method",
+    "Reduced",
+    "Server",
+    "fedadagrad",
+    "fedadam",
+    "fedavg",
+    "fedavgm",
+    "feddyn",
+    "fedexp",
+    "fednova",
+    "fedprox",
+    "fedsgd",
+    "fedyogi",
+    "scaffold",
+]

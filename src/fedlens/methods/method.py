@@ -1,25 +1,69 @@
-"""The contract of a method: a value of pure functions over flat vectors [..., P]."""
+"""The contract of a method: a value of pure functions over flat vectors.
+
+Every vector holds the T parameters that clients train, [..., T]: one client [T], or a cohort of them [C, T]. A method
+never meets running statistics, frozen parameters or integer buffers; the engine averages or copies those alike for
+all methods. Functions use arithmetic, and reductions over the last dimension that keep it ([..., 1]); they never branch
+on a tensor's value. The same function then serves one client, a batched cohort and a worker on another machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from torch import Tensor
 
 from fedlens.local.settings import Local
 
-Upload = Mapping[str, Tensor]
+Vectors = Mapping[str, Tensor]
+Weighting = Literal["server", "uniform"]
 
 
-def send_update(trained: Tensor, start: Tensor) -> Upload:
-    """Delta_i = w_i - w, for parameters and buffers alike."""
-    return {"update": trained - start}
+@dataclass(frozen=True)
+class Client:
+    """What a client knows while it trains.
+
+    `start` [..., T]: the weights it set out from. `received`: the server's memory, as it was sent along. `memory`: what
+    the client kept from its last visit. `rate`: its learning rate. `reach`: by how much its steps would have moved the
+    weights at rate 1 under a gradient of ones, ||a_i||_1 of Wang et al. 2020: the number of steps K_i for plain SGD.
+    """
+
+    start: Tensor
+    received: Vectors
+    memory: Vectors
+    rate: float | Tensor
+    reach: float | Tensor
 
 
-def add_update(model: Tensor, reduced: Upload) -> Tensor:
+@dataclass(frozen=True)
+class Server:
+    """The server between rounds: the model's parameters `weights` [T] and what the method remembers beside them."""
+
+    weights: Tensor
+    memory: Vectors = field(default_factory=dict)
+
+    def next(self, weights: Tensor, **memory: Tensor) -> Server:
+        """The server after a round."""
+        return replace(self, weights=weights, memory={**self.memory, **memory})
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The cohort's uploads, each reduced to its weighted mean. `fraction`: clients that answered over all clients."""
+
+    mean: Vectors
+    fraction: float
+
+
+def send_update(weights: Tensor, client: Client) -> tuple[Vectors, Vectors]:
+    """Upload Delta_i = w_i - w; remember nothing."""
+    return {"update": weights - client.start}, {}
+
+
+def add_update(server: Server, reduced: Reduced) -> Server:
     """w + mean of Delta_i."""
-    return model + reduced["update"]
+    return server.next(server.weights + reduced.mean["update"])
 
 
 def any_local(local: Local) -> None:
@@ -30,15 +74,23 @@ def any_local(local: Local) -> None:
 class Method:
     """One federated algorithm.
 
-    `finish` (trained w_i, start w) -> upload, after a client's last step; every named vector of an upload is reduced
-    over the cohort, and one of them is called "update". `aggregate` (w, reduced upload) -> next w. `check` raises
-    ValueError ("what; what to do") for local work that the method's definition excludes. `settings` are its
+    `correct` (gradient, weights, client) -> gradient, at every local step, after clipping; None leaves it as it is.
+    `finish` (weights w_i, client) -> upload and new client memory, after the last step; one upload is called "update".
+    `aggregate` (server, reduced) -> next server. `server_memory` and `client_memory` name what is remembered, with the
+    number it starts from in every entry; `sends` are the names of server memory that travel to the clients. `weights`:
+    how each upload is averaged, "server" (as the experiment's server.weights says, the default) or "uniform". `check`
+    raises ValueError ("what; what to do") for local work that the method's definition excludes. `settings` are its
     hyperparameters, as they stand in the TOML file.
     """
 
     name: str
     source: str
     settings: Mapping[str, float] = field(default_factory=dict)
-    finish: Callable[[Tensor, Tensor], Upload] = send_update
-    aggregate: Callable[[Tensor, Upload], Tensor] = add_update
+    correct: Callable[[Tensor, Tensor, Client], Tensor] | None = None
+    finish: Callable[[Tensor, Client], tuple[Vectors, Vectors]] = send_update
+    aggregate: Callable[[Server, Reduced], Server] = add_update
+    server_memory: Mapping[str, float] = field(default_factory=dict)
+    client_memory: Mapping[str, float] = field(default_factory=dict)
+    sends: tuple[str, ...] = ()
+    weights: Mapping[str, Weighting] = field(default_factory=dict)
     check: Callable[[Local], None] = any_local

@@ -73,6 +73,8 @@ def _method(value: Any) -> Any:
             guess = nearest(key, known)
             takes = _one_of(known) if known else f"{name} takes no settings."
             raise ValueError(f"'{key}' is not a setting of {name}; " + (f"Did you mean '{guess}'?" if guess else takes))
+        if isinstance(given[key], bool) or not isinstance(given[key], int | float):
+            raise ValueError(f"{key} = {given[key]!r} is not a number; set for example {key} = 0.1")
     return METHODS[name](**given)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedlens.engine import Outcome, Record
-from fedlens.local.optimizer import State as OptimizerState
+from fedlens.methods import Reduced, Server
 from fedlens.runs.experiment import Experiment
 from fedlens.runs.federation import Federation, initial_model, prepare
 from fedlens.runs.measure import measure
@@ -20,12 +20,16 @@ from fedlens.tree import Tree
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands after `round` (0: untrained). `row` is what rounds.jsonl says of it: no clock in it, so that a
-    repeated run gives the same row."""
+    """Where a run stands after `round` (0: untrained).
+
+    `server` and `memory` are what the method remembers on the server and of each client. `row` is what rounds.jsonl
+    says of the round: no clock in it, so that a repeated run gives the same row.
+    """
 
     round: int
     tree: Tree
-    memory: Mapping[int, OptimizerState] = field(default_factory=dict)
+    server: Mapping[str, Tensor] = field(default_factory=dict)
+    memory: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     row: Mapping[str, Any] = field(default_factory=dict)
     records: tuple[Record, ...] = ()
     train_seconds: float = 0.0
@@ -57,7 +61,7 @@ def advance(federation: Federation, start: State | None = None) -> Iterator[Stat
     try:
         state = start
         if state is None:
-            state = _evaluated(federation, State(0, federation.start, row={"round": 0}))
+            state = _evaluated(federation, untrained(federation))
             yield state
         while state.round < federation.plan.rounds:
             state = _round(federation, state)
@@ -66,26 +70,38 @@ def advance(federation: Federation, start: State | None = None) -> Iterator[Stat
         torch.set_num_threads(before)
 
 
+def untrained(federation: Federation) -> State:
+    """The state before the first round, not evaluated."""
+    tree = federation.start
+    first = federation.engine.method.server_memory
+    server = {name: torch.full_like(tree.vector[: tree.layout.trained], value) for name, value in first.items()}
+    return State(0, tree, server, row={"round": 0})
+
+
 def _round(federation: Federation, state: State) -> State:
     number, began = state.round + 1, time.perf_counter()
     visits = federation.plan.visits(number)
-    outcome = federation.engine.round(state.tree, visits, state.memory)
+    outcome = federation.engine.round(state.tree, state.server, visits, state.memory)
     reduced = outcome.reduced()
-    vector = federation.engine.method.aggregate(state.tree.vector, reduced)
-    tree = state.tree.with_(vector, outcome.integers)
+    weights, rest = state.tree.vector.tensor_split([state.tree.layout.trained])
+    answered = Reduced(reduced, len(outcome.records) / federation.plan.clients)
+    server = federation.engine.method.aggregate(Server(weights, state.server), answered)
+    tree = state.tree.with_(torch.cat([server.weights, rest + outcome.rest.mean()]), outcome.integers)
     rate = federation.experiment.local.rate(number, federation.plan.rounds)  # before any scaling by size
-    row = {"round": number, "rate": rate, **_facts(state.tree, outcome, reduced)}
+    row = {"round": number, "rate": rate, **_facts(federation, state.tree, outcome, reduced)}
     memory = {**state.memory, **outcome.memory}
     seconds = time.perf_counter() - began
-    done = State(number, tree, memory, row, tuple(outcome.records), seconds)
+    done = State(number, tree, server.memory, memory, row, tuple(outcome.records), seconds)
     due = number % federation.experiment.evaluate_every == 0 or number == federation.plan.rounds
     return _evaluated(federation, done) if due else done
 
 
-def _facts(tree: Tree, outcome: Outcome, reduced: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _facts(federation: Federation, tree: Tree, outcome: Outcome, reduced: Mapping[str, Tensor]) -> dict[str, Any]:
     """What a round's record says beside the evaluation. Bytes are those of the float vectors, both ways."""
     records, size = outcome.records, tree.vector.element_size()
-    update = reduced["update"][: tree.layout.trained].norm().item()
+    update = reduced["update"].norm().item()
+    untouched = tree.layout.size - tree.layout.trained
+    extra = len(federation.engine.method.sends) * tree.layout.trained
     mean_square = outcome.squares / outcome.sums["update"].weight
     sent = len(records) + len(outcome.skipped)
     return {
@@ -97,8 +113,8 @@ def _facts(tree: Tree, outcome: Outcome, reduced: Mapping[str, torch.Tensor]) ->
         "update_norm": update,
         # ||mean||^2 over the mean of ||Delta_i||^2: 1 when all clients agree, 1/m when they are orthogonal.
         "coherence": update**2 / mean_square if mean_square else None,
-        "bytes_down": sent * tree.layout.size * size,
-        "bytes_up": len(records) * sum(vector.numel() for vector in reduced.values()) * size,
+        "bytes_down": sent * (tree.layout.size + extra) * size,
+        "bytes_up": len(records) * (untouched + sum(vector.numel() for vector in reduced.values())) * size,
         "skipped": outcome.skipped,
     }
 
@@ -107,8 +123,7 @@ def _evaluated(federation: Federation, state: State) -> State:
     began = time.perf_counter()
     measured = measure(federation, state.tree)
     seconds = time.perf_counter() - began
-    row = {**state.row, **measured}
-    return State(state.round, state.tree, state.memory, row, state.records, state.train_seconds, seconds)
+    return replace(state, row={**state.row, **measured}, evaluate_seconds=seconds)
 
 
 __all__ = ["State", "advance", "initial_model", "stream"]

@@ -189,6 +189,7 @@ def _flush(path: Path) -> None:
 def _tensors(state: State) -> dict[str, torch.Tensor]:
     tensors = {"vector": state.tree.vector}
     tensors |= {f"integers/{name}": value for name, value in state.tree.integers.items()}
+    tensors |= {f"server/{name}": value for name, value in state.server.items()}
     for client, kept in state.memory.items():
         tensors |= {f"memory/{client}/{name}": value for name, value in kept.items()}
     return {name: value.contiguous() for name, value in tensors.items()}
@@ -202,4 +203,5 @@ def _state(path: Path, about: dict[str, Any], start: Tree) -> State:
         if key.startswith("memory/"):
             _, client, name = key.split("/")
             memory.setdefault(int(client), {})[name] = value
-    return State(about["round"], start.with_(tensors["vector"], integers), memory, about["row"])
+    server = {key.removeprefix("server/"): value for key, value in tensors.items() if key.startswith("server/")}
+    return State(about["round"], start.with_(tensors["vector"], integers), server, memory, about["row"])
