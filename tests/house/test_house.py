@@ -27,7 +27,7 @@ HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FORBIDDEN = {
     "partition": {"torch", "PIL"},
     "report": {"torch"},
-    "methods": {"torch.nn", "torch.utils", "numpy"},
+    "methods": {"torch.nn.modules", "torch.optim", "torch.utils", "numpy"},
     "models": {"torchvision", "timm"},
     "data": {"torchvision"},
 }

@@ -60,7 +60,11 @@ def _in_layout_order(module, layout):
 
 def test_equal_models_average_to_themselves():
     federation = prepare(experiment(engine=FLOAT64))
-    visits = [Visit(c, 1, (federation.deal.client(c)[:4],), n, 0.0, float(n)) for c, n in enumerate([5, 17, 1])]
+    held = [federation.deal.client(client) for client in range(3)]
+    visits = [
+        Visit(client, 1, own, (own[:4],), 0.0, weight)
+        for client, own, weight in zip(range(3), held, (5.0, 17.0, 1.0), strict=True)
+    ]
     tree = federation.start
     # With a rate of zero every client returns the parameters that it received.
     outcome = federation.engine.round(tree, {}, visits, {})

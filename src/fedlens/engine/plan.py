@@ -20,14 +20,22 @@ from fedlens.server.settings import Server
 
 @dataclass(frozen=True)
 class Visit:
-    """One client's work in one round: index arrays into the data set, one per step; `weight` before normalisation."""
+    """One client's work in one round.
+
+    `indices`: the client's examples in the data set; `batches`: those of each step; `weight`: before normalisation.
+    """
 
     client: int
     round: int
+    indices: np.ndarray
     batches: tuple[np.ndarray, ...]
-    examples: int
     rate: float
     weight: float
+
+    @property
+    def examples(self) -> int:
+        """n_i."""
+        return len(self.indices)
 
 
 class Plan(Protocol):
@@ -70,7 +78,7 @@ class Federated:
         size, steps = self.local.batch_size(n), self.local.step_count(n)
         batches = passes(indices, size, lambda number: generator(self.seed, "order", round, client, number), 0, steps)
         rate = self.local.rate(round, self.rounds, n / self.partition.sizes.mean())
-        return Visit(client, round, tuple(batches), n, rate, self.server.weight(n))
+        return Visit(client, round, indices, tuple(batches), rate, self.server.weight(n))
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class Pooled:
         n = len(self.indices)
         order = lambda number: generator(self.seed, "pooled", number)  # noqa: E731
         batches = passes(self.indices, self.local.batch_size(n), order, (round - 1) * self.steps, self.steps)
-        return [Visit(0, round, tuple(batches), n, self.local.rate(round, self.rounds), 1.0)]
+        return [Visit(0, round, self.indices, tuple(batches), self.local.rate(round, self.rounds), 1.0)]
 
 
 def passes(

@@ -14,7 +14,8 @@ from fedlens.engine.plan import Visit
 from fedlens.errors import RunError
 from fedlens.local import Batch, Broken, Diverged, Local, Optimizer, Trained, Work, train
 from fedlens.local.augment import crop_flip, draw_crop_flip
-from fedlens.methods import Client, Method
+from fedlens.local.step import Loss
+from fedlens.methods import Client, Lesson, Method
 from fedlens.methods.method import Vectors
 from fedlens.seeds import generator, torch_seed
 from fedlens.server import Sum
@@ -116,8 +117,26 @@ class Sequential:
         }
         seed, correct = torch_seed(self.seed, "module", visit.round, visit.client), self.method.correct
         hook = None if correct is None else lambda gradient, weights: correct(gradient, weights, client)
-        work = Work(self._batches(visit), visit.rate, seed, hook)
+        work = Work(self._batches(visit), visit.rate, seed, hook, self._loss(tree, visit))
         return train(self.bound, tree, work, Optimizer(self.local), state or None)
+
+    def _loss(self, tree: Tree, visit: Visit) -> Loss | None:
+        loss = self.method.loss
+        if loss is None:
+            return None
+        labels = self.data.labels[torch.from_numpy(visit.indices)]
+        counts = torch.bincount(labels, minlength=len(self.data.classes))
+        state = tree.state_dict()
+
+        def received(inputs: Tensor) -> Tensor:
+            module = self.bound.module
+            module.eval()  # training sets the mode of a step before this is called, and it is given back below
+            with torch.no_grad():
+                outputs: Tensor = torch.func.functional_call(module, state, (inputs,))
+            module.train()
+            return outputs
+
+        return lambda outputs, labels, inputs: loss(outputs, labels, Lesson(counts, lambda: received(inputs)))
 
     def _batches(self, visit: Visit) -> Iterator[Batch]:
         rng = generator(self.seed, "augment", visit.round, visit.client)

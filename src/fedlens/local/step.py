@@ -16,7 +16,7 @@ from torch import Tensor
 from fedlens.local.optimizer import Correct, Optimizer, State
 from fedlens.tree import Bound, Tree
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # outputs [B, C], labels [B], inputs [B, ...] -> scalar
 Batch = tuple[Tensor, Tensor]  # inputs [B, ...] ready for the module, labels i64 [B]
 
 
@@ -40,13 +40,15 @@ class Broken(Exception):
 class Work:
     """What one client is to do: step through `batches` (made one at a time) at `rate`.
 
-    `seed` starts the random numbers that the module itself draws (dropout). `correct` is the method's gradient hook.
+    `seed` starts the random numbers that the module itself draws (dropout). `correct` is the method's gradient hook,
+    `loss` its loss; None is cross-entropy.
     """
 
     batches: Iterable[Batch]
     rate: float
     seed: int
     correct: Correct | None = None
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,7 @@ class Trained:
     optimizer: State
 
 
-def train(
-    bound: Bound,
-    start: Tree,
-    work: Work,
-    optimizer: Optimizer,
-    state: State | None = None,
-    loss: Loss = F.cross_entropy,
-) -> Trained:
+def train(bound: Bound, start: Tree, work: Work, optimizer: Optimizer, state: State | None = None) -> Trained:
     """Train from `start` through `work`; `state` continues an optimiser, None starts one.
 
     The result's vector is a copy; `bound` is free for the next client. Raises Diverged where a loss or a weight is not
@@ -83,7 +78,8 @@ def train(
         for number, (inputs, labels) in enumerate(work.batches, 1):
             bound.gradient.zero_()
             try:
-                value = loss(bound.module(inputs), labels)
+                outputs = bound.module(inputs)
+                value = F.cross_entropy(outputs, labels) if work.loss is None else work.loss(outputs, labels, inputs)
                 value.backward()  # type: ignore[no-untyped-call]
             except Exception as error:
                 raise Broken(number) from error

@@ -2,7 +2,7 @@
 
 Knows: formulas.
 Does not know: devices, loaders, sampling, files, who calls.
-Offers: Method (the contract) with Client, Server, Reduced; METHODS (the table); each method by name.
+Offers: Method (the contract) with Client, Lesson, Server, Reduced; METHODS (the table); each method by name.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from fedlens.methods.feddyn import feddyn
 from fedlens.methods.fedexp import fedexp
 from fedlens.methods.fednova import fednova
 from fedlens.methods.fedprox import fedprox
-from fedlens.methods.method import Client, Method, Reduced, Server
+from fedlens.methods.labelskew import fedlc, fedntd, fedrs
+from fedlens.methods.method import Client, Lesson, Method, Reduced, Server
 from fedlens.methods.scaffold import scaffold
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -28,11 +29,15 @@ METHODS: dict[str, Callable[..., Method]] = {
     "fedadagrad": fedadagrad,
     "fedadam": fedadam,
     "fedyogi": fedyogi,
+    "fedlc": fedlc,
+    "fedrs": fedrs,
+    "fedntd": fedntd,
 }
 
 __all__ = [
     "METHODS",
     "Client",
+    "Lesson",
     "Method",
     "Reduced",
     "Server",
@@ -42,8 +47,11 @@ __all__ = [
     "fedavgm",
     "feddyn",
     "fedexp",
+    "fedlc",
     "fednova",
+    "fedntd",
     "fedprox",
+    "fedrs",
     "fedsgd",
     "fedyogi",
     "scaffold",

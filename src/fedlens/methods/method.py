@@ -37,6 +37,18 @@ class Client:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a loss may look at beside a batch's outputs and labels.
+
+    `counts` i64 [C]: the client's examples of each class. `received_outputs()`: what the model as it was received says
+    of the same inputs, [B, C], in evaluation mode and without gradient; computed when called.
+    """
+
+    counts: Tensor
+    received_outputs: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
 class Server:
     """The server between rounds: the model's parameters `weights` [T] and what the method remembers beside them."""
 
@@ -74,6 +86,7 @@ def any_local(local: Local) -> None:
 class Method:
     """One federated algorithm.
 
+    `loss` (outputs [B, C], labels [B], lesson) -> scalar; None is cross-entropy. The one function that sees the model.
     `correct` (gradient, weights, client) -> gradient, at every local step, after clipping; None leaves it as it is.
     `finish` (weights w_i, client) -> upload and new client memory, after the last step; one upload is called "update".
     `aggregate` (server, reduced) -> next server. `server_memory` and `client_memory` name what is remembered, with the
@@ -86,6 +99,7 @@ class Method:
     name: str
     source: str
     settings: Mapping[str, float] = field(default_factory=dict)
+    loss: Callable[[Tensor, Tensor, Lesson], Tensor] | None = None
     correct: Callable[[Tensor, Tensor, Client], Tensor] | None = None
     finish: Callable[[Tensor, Client], tuple[Vectors, Vectors]] = send_update
     aggregate: Callable[[Server, Reduced], Server] = add_update
