@@ -74,7 +74,7 @@ def _problem(item: Any, path: list[str], where: str, cls: type) -> Problem:
         guess = nearest(key, known)
         return Problem(f"'{key}' is not a known key", where, "", f"Did you mean '{guess}'?" if guess else _list(known))
     if kind == "union_tag_not_found":
-        return Problem("'kind' is missing", where, _brief(item["input"]), 'Set kind, for example kind = "iid".')
+        return Problem("'kind' is missing", where, _brief(item["input"]), "Set kind.")
     if kind == "union_tag_invalid":
         tags = [tag.strip("' ") for tag in item["ctx"]["expected_tags"].split(",")]
         guess = nearest(item["ctx"]["tag"], tags)

@@ -12,7 +12,7 @@ ROOT = Path(fedlens.__file__).parent
 # Floors from the ground up. A room may import from its own floor's earlier rooms and from every floor below.
 FLOORS = [
     ["_version", "errors", "seeds"],
-    ["settings", "own", "lines", "tree"],
+    ["settings", "own", "lines", "short", "tree"],
     ["data", "partition", "models"],
     ["local"],
     ["server", "methods"],

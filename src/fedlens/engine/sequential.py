@@ -12,13 +12,14 @@ from torch import Tensor
 from fedlens.data import Dataset
 from fedlens.engine.plan import Visit
 from fedlens.errors import RunError
-from fedlens.local import Batch, Broken, Diverged, Local, Optimizer, Trained, Work, train
+from fedlens.local import AnyAttack, Batch, Broken, Diverged, Local, Optimizer, Trained, Work, train
 from fedlens.local.augment import crop_flip, draw_crop_flip
 from fedlens.local.step import Loss
 from fedlens.methods import Client, Lesson, Method
 from fedlens.methods.method import Vectors
 from fedlens.seeds import generator, torch_seed
-from fedlens.server import Sum
+from fedlens.server import AnyReducer, Sum
+from fedlens.server.collect import Accumulator, for_the_rest, for_updates
 from fedlens.tree import Bound, Tree
 
 GATHERED = 2**20  # numbers that are gathered at once: 4 MB in float32, which stays in the caches
@@ -49,8 +50,8 @@ class Outcome:
     update norms, for the coherence of the cohort.
     """
 
-    sums: dict[str, Sum] = field(default_factory=dict)
-    rest: Sum = field(default_factory=Sum)
+    rest: Accumulator
+    sums: dict[str, Accumulator] = field(default_factory=dict)
     integers: Mapping[str, Tensor] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     skipped: list[dict[str, object]] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Outcome:
     squares: float = 0.0
 
     def reduced(self) -> dict[str, Tensor]:
-        """The weighted mean of every upload."""
+        """The weighted mean of every upload, or what the experiment's rule makes of the updates."""
         return {name: total.mean() for name, total in self.sums.items()}
 
 
@@ -75,8 +76,11 @@ class Sequential:
     local: Local
     method: Method
     seed: int
+    rule: AnyReducer
     augment: bool = False
     skip_failures: bool = False
+    attack: AnyAttack | None = None
+    attackers: frozenset[int] = frozenset()
 
     def round(self, tree: Tree, received: Vectors, visits: Sequence[Visit], memory: Mapping[int, Vectors]) -> Outcome:
         """Run `visits` from `tree`. `received`: the server's memory; `memory`: the clients' states by number.
@@ -84,7 +88,7 @@ class Sequential:
         Raises RunError, with client, round, step and rate, where a client's training leaves the finite numbers, unless
         failures are skipped; then the rest of the cohort counts as if the client had not been drawn.
         """
-        outcome, most = Outcome(), (-1, 0)
+        outcome, most = Outcome(for_the_rest(self.rule)), (-1, 0)
         for visit in visits:
             client = self._client(tree, received, visit, memory.get(visit.client, {}))
             try:
@@ -146,6 +150,8 @@ class Sequential:
             if self.augment:
                 images = crop_flip(images, torch.cat([draw_crop_flip(size, rng) for size in sizes]))
             inputs, labels = self.data.normalise(images, self.bound.vector.dtype), self.data.labels[chosen]
+            if self.attack and visit.client in self.attackers:
+                labels = self.attack.labels(labels, len(self.data.classes))
             yield from zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
 
     def _groups(self, batches: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
@@ -158,9 +164,14 @@ class Sequential:
     def _add(self, outcome: Outcome, tree: Tree, visit: Visit, client: Client, trained: Trained) -> None:
         weights, rest = trained.vector.tensor_split([tree.layout.trained])
         upload, remembered = self.method.finish(weights, client)
+        if self.attack and visit.client in self.attackers:
+            rng = generator(self.seed, "attack", visit.round, visit.client)
+            upload = {**upload, "update": self.attack.update(upload["update"], rng)}
         counted = {name: 1.0 if self.method.weights.get(name) == "uniform" else visit.weight for name in upload}
         for name, vector in upload.items():
-            outcome.sums.setdefault(name, Sum()).add(vector, counted[name])
+            if name not in outcome.sums:
+                outcome.sums[name] = for_updates(self.rule) if name == "update" else Sum()
+            outcome.sums[name].add(vector, counted[name])
         outcome.rest.add(rest - tree.vector[tree.layout.trained :], visit.weight)
         norm = upload["update"].norm().item()
         outcome.squares += counted["update"] * norm**2

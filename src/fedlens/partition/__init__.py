@@ -20,7 +20,7 @@ from fedlens.partition.natural import Natural
 from fedlens.partition.partition import Partition, redeal
 from fedlens.partition.quantity import Quantity
 from fedlens.partition.shards import Shards, UnbalancedShards
-from fedlens.partition.text import spelled_out
+from fedlens.short import spelled_out
 
 PARTITIONS: dict[str, type] = {
     "iid": IID,
@@ -36,7 +36,7 @@ PARTITIONS: dict[str, type] = {
 AnyPartition = Annotated[
     IID | Shards | UnbalancedShards | Dirichlet | Classes | Quantity | Natural,
     Field(discriminator="kind"),
-    BeforeValidator(lambda value: spelled_out(value, PARTITIONS)),
+    BeforeValidator(lambda value: spelled_out(value, PARTITIONS, "partition")),
 ]
 
 __all__ = [

@@ -11,11 +11,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from fedlens.data import Data, check_source
 from fedlens.engine import Engine
 from fedlens.errors import ConfigurationError, nearest
-from fedlens.local import Local
+from fedlens.local import AnyAttack, Local
 from fedlens.methods import METHODS, Method, fedavg
+from fedlens.methods.method import send_update
 from fedlens.models import MODELS, Model
 from fedlens.partition import IID, AnyPartition
-from fedlens.server import Server
+from fedlens.server import Mean, Server
 from fedlens.settings import Count, Fraction, settings
 
 
@@ -25,6 +26,7 @@ class Clients:
 
     `holdout`: this part of every client's examples is kept for a local test, stratified and shuffled.
     `on_failure`: what a client whose training diverges does to the run; "skip" leaves it out of that round and says so.
+    `attack`: some clients, drawn once from the seed, attack in every round that they take part in.
     """
 
     count: Count = 100
@@ -32,6 +34,13 @@ class Clients:
     partition: AnyPartition = IID()
     holdout: Fraction = 0.0
     on_failure: Literal["stop", "skip"] = "stop"
+    attack: AnyAttack | None = None
+
+    @model_validator(mode="after")
+    def _attackers_are_some(self) -> Clients:
+        if self.attack and self.attack.clients >= self.count:
+            raise ValueError(f"attack.clients = {self.attack.clients} leaves no honest client; lower clients.attack")
+        return self
 
     @model_validator(mode="after")
     def _cohort_fits(self) -> Clients:
@@ -118,6 +127,17 @@ class Experiment:
     @model_validator(mode="after")
     def _method_accepts_the_local_work(self) -> Experiment:
         self.method.check(self.local)
+        return self
+
+    @model_validator(mode="after")
+    def _reducer_suits_cohort_and_method(self) -> Experiment:
+        rule = self.server.reduce
+        rule.check(self.clients.cohort)
+        if not isinstance(rule, Mean) and self.method.finish is not send_update:
+            raise ValueError(
+                f"{self.method.name} sends more than its update, which {rule.kind} would not protect; "
+                'set server.reduce = "mean", or a method such as fedavg or fedprox'
+            )
         return self
 
     def as_dict(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fedlens.models import Cost, build, cost
 from fedlens.partition import Natural, Partition, holdout, redeal
 from fedlens.runs.experiment import Experiment
 from fedlens.seeds import generator, torch_seed
+from fedlens.server import Mean
 from fedlens.tree import Tree, bind
 
 BACKWARD_TOO = 3  # a step costs a forward pass and, for gradients by input and by weight, twice as much again
@@ -92,7 +93,7 @@ class Federation:
         engine = self.engine
         if local is not None:
             # Training without a federation is plain, whatever the method under study does.
-            engine = dataclasses.replace(engine, local=local, method=fedavg())
+            engine = dataclasses.replace(engine, local=local, method=fedavg(), attack=None, rule=Mean())
         return dataclasses.replace(self, plan=plan, deal=deal, held=None, engine=engine)
 
 
@@ -121,8 +122,11 @@ def prepare(experiment: Experiment) -> Federation:
         experiment.local,
         experiment.method,
         experiment.seed,
+        experiment.server.reduce,
         augment=experiment.data.augment == "crop-flip",
         skip_failures=experiment.clients.on_failure == "skip",
+        attack=experiment.clients.attack,
+        attackers=_attackers(experiment),
     )
     threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
     return Federation(experiment, split, deal, held, _federated(experiment, deal), engine, start, network, threads)
@@ -165,6 +169,14 @@ def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition |
             do="Set clients.holdout = 0, or deal to fewer clients.",
         )
     return train, held
+
+
+def _attackers(experiment: Experiment) -> frozenset[int]:
+    if experiment.clients.attack is None:
+        return frozenset()
+    draw = generator(experiment.seed, "attackers")
+    chosen = draw.choice(experiment.clients.count, experiment.clients.attack.clients, replace=False)
+    return frozenset(int(client) for client in chosen)
 
 
 def _federated(experiment: Experiment, deal: Partition) -> Federated:

@@ -1,4 +1,9 @@
-"""The short way to write a partition: "iid", "shards:2", "dirichlet:0.1"."""
+"""The short way to write a value of one of several kinds: "iid", "shards:2", "dirichlet:0.1", "krum:2".
+
+Knows: the table of kinds it is given.
+Does not know: what the kinds are.
+Offers: spelled_out.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ from collections.abc import Mapping
 from fedlens.errors import nearest
 
 
-def spelled_out(value: object, kinds: Mapping[str, type]) -> object:
+def spelled_out(value: object, kinds: Mapping[str, type], noun: str) -> object:
     """A short text as the table it stands for; anything else as it is.
 
     The text is a kind, or a kind, a colon and the value of the kind's first parameter. Raises ValueError in the form
@@ -21,7 +26,7 @@ def spelled_out(value: object, kinds: Mapping[str, type]) -> object:
     if kind not in kinds:
         guess = nearest(kind, kinds)
         do = f"did you mean '{guess}'?" if guess else "one of: " + ", ".join(kinds) + "."
-        raise ValueError(f"'{kind}' is not a known partition; {do}")
+        raise ValueError(f"'{kind}' is not a known {noun}; {do}")
     table: dict[str, object] = {"kind": kind}
     first = dataclasses.fields(kinds[kind])[0].name
     if not colon:
