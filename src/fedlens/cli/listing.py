@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
@@ -49,7 +50,8 @@ def print_models(*, as_json: bool) -> None:
     """Every model at its own image shape and ten classes."""
     rows = []
     for name, entry in MODELS.items():
-        network = cost(build(Model(name), entry.shape, 10), entry.shape)
+        with torch.device("meta"):  # shapes without weights: nothing is drawn or computed
+            network = cost(build(Model(name), entry.shape, 10), entry.shape)
         rows.append(
             {
                 "model": name,
@@ -132,8 +134,14 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
         number = isinstance(value, int | float)
         table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number or not at)
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int | float) else str(value or "") for value in row.values()))
+        table.add_row(*(_cell(value) for value in row.values()))
     _console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item:g}" for key, item in value.items())
+    return f"{value:,}" if isinstance(value, int | float) else str(value or "")
 
 
 def _console() -> Console:
