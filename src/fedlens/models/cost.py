@@ -51,9 +51,8 @@ def _flops(module: nn.Module, shape: tuple[int, ...]) -> float:
     try:
         with FlopCounterMode(display=False) as counter:
             outputs_of(weightless(module), shape, images)
-    except (
-        Exception
-    ):  # a user's forward may need values (a test of a number, a tensor it makes): compute then, on a copy
+    except Exception:
+        # A user's forward may need values (a test of a number, a tensor that it makes): compute then, on a copy.
         with FlopCounterMode(display=False) as counter:
             outputs_of(copy.deepcopy(module), shape, images)
     return float(counter.get_total_flops()) / images
