@@ -10,6 +10,7 @@ from quadratics import Quadratics, federate
 from fedlens import ConfigurationError, Experiment, Local
 from fedlens.local import Optimizer
 from fedlens.methods import METHODS, Client, Method, Reduced, Server
+from fedlens.runs.configuration import experiment_from
 from fedlens.runs.loop import advance
 
 
@@ -245,3 +246,10 @@ def test_fednova_removes_the_bias_of_unequal_steps():
 def test_a_method_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         METHODS["fedavg"]().name = "other"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_comes_back_from_its_toml_file(name):
+    local = Local(batch="all") if name == "fedsgd" else Local()
+    experiment = Experiment(method=METHODS[name](), local=local)
+    assert experiment_from(experiment.as_dict()) == experiment

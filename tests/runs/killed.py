@@ -16,6 +16,7 @@ from fedlens.runs import store
 JOB = experiment(
     clients=Clients(count=6, cohort=3, partition="shards:1"),
     local=Local(batch=4, lr=0.05, momentum=0.9, keep_optimizer=True),
+    method="scaffold",  # so that server and client memory are part of what must survive
     references=References(centralised=True, iid=True, local_only=1),
 )
 

@@ -93,18 +93,18 @@ class Method:
     number it starts from in every entry; `sends` are the names of server memory that travel to the clients. `weights`:
     how each upload is averaged, "server" (as the experiment's server.weights says, the default) or "uniform". `check`
     raises ValueError ("what; what to do") for local work that the method's definition excludes. `settings` are its
-    hyperparameters, as they stand in the TOML file.
+    hyperparameters, as they stand in the TOML file; two methods of one name and settings are equal.
     """
 
     name: str
     source: str
     settings: Mapping[str, float] = field(default_factory=dict)
-    loss: Callable[[Tensor, Tensor, Lesson], Tensor] | None = None
-    correct: Callable[[Tensor, Tensor, Client], Tensor] | None = None
-    finish: Callable[[Tensor, Client], tuple[Vectors, Vectors]] = send_update
-    aggregate: Callable[[Server, Reduced], Server] = add_update
+    loss: Callable[[Tensor, Tensor, Lesson], Tensor] | None = field(default=None, compare=False)
+    correct: Callable[[Tensor, Tensor, Client], Tensor] | None = field(default=None, compare=False)
+    finish: Callable[[Tensor, Client], tuple[Vectors, Vectors]] = field(default=send_update, compare=False)
+    aggregate: Callable[[Server, Reduced], Server] = field(default=add_update, compare=False)
     server_memory: Mapping[str, float] = field(default_factory=dict)
     client_memory: Mapping[str, float] = field(default_factory=dict)
     sends: tuple[str, ...] = ()
     weights: Mapping[str, Weighting] = field(default_factory=dict)
-    check: Callable[[Local], None] = any_local
+    check: Callable[[Local], None] = field(default=any_local, compare=False)
