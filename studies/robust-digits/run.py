@@ -49,11 +49,12 @@ def accuracy(cell: tuple[str, str, int, int]) -> tuple[str, float]:
     expected = attackers or 4
     text = {"trimmed-mean": f"trimmed-mean:{expected / CLIENTS}"}.get(rule, rule)
     text = f"{rule}:{expected}" if rule in ("krum", "multi-krum", "bulyan") else text
-    attack = {"kind": "sign-flip", "clients": attackers, "factor": FLIPPED} if attackers else None
     experiment = fl.Experiment(
         seed=seed,
         rounds=ROUNDS,
-        clients=fl.Clients(count=CLIENTS, cohort=CLIENTS, partition=partition, attack=attack),
+        clients=fl.Clients(
+            count=CLIENTS, cohort=CLIENTS, partition=partition, attackers=attackers, attack=f"sign-flip:{FLIPPED}"
+        ),
         model=fl.Model("small-cnn", groups=4),
         local=fl.Local(epochs=2, batch=10, lr=0.05),
         server=fl.Server(reduce=text),

@@ -77,9 +77,9 @@ class Sequential:
     method: Method
     seed: int
     rule: AnyReducer
+    attack: AnyAttack
     augment: bool = False
     skip_failures: bool = False
-    attack: AnyAttack | None = None
     attackers: frozenset[int] = frozenset()
 
     def round(self, tree: Tree, received: Vectors, visits: Sequence[Visit], memory: Mapping[int, Vectors]) -> Outcome:
@@ -150,7 +150,7 @@ class Sequential:
             if self.augment:
                 images = crop_flip(images, torch.cat([draw_crop_flip(size, rng) for size in sizes]))
             inputs, labels = self.data.normalise(images, self.bound.vector.dtype), self.data.labels[chosen]
-            if self.attack and visit.client in self.attackers:
+            if visit.client in self.attackers:
                 labels = self.attack.labels(labels, len(self.data.classes))
             yield from zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
 
@@ -164,7 +164,7 @@ class Sequential:
     def _add(self, outcome: Outcome, tree: Tree, visit: Visit, client: Client, trained: Trained) -> None:
         weights, rest = trained.vector.tensor_split([tree.layout.trained])
         upload, remembered = self.method.finish(weights, client)
-        if self.attack and visit.client in self.attackers:
+        if visit.client in self.attackers:
             rng = generator(self.seed, "attack", visit.round, visit.client)
             upload = {**upload, "update": self.attack.update(upload["update"], rng)}
         counted = {name: 1.0 if self.method.weights.get(name) == "uniform" else visit.weight for name in upload}

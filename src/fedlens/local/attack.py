@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from fedlens.settings import Count, Positive, settings
+from fedlens.settings import Positive, settings
+from fedlens.short import spelled_out
 
 
 class _Honest:
@@ -31,9 +32,8 @@ class _Honest:
 
 @settings
 class SignFlip(_Honest):
-    """`clients` attackers send -`factor` times their update."""
+    """Send -`factor` times their update."""
 
-    clients: Count
     factor: Positive = 1.0
     kind: Literal["sign-flip"] = "sign-flip"
 
@@ -43,9 +43,8 @@ class SignFlip(_Honest):
 
 @settings
 class Scaled(_Honest):
-    """`clients` attackers send `factor` times their update."""
+    """Send `factor` times their update."""
 
-    clients: Count
     factor: Positive = 10.0
     kind: Literal["scaled"] = "scaled"
 
@@ -55,9 +54,8 @@ class Scaled(_Honest):
 
 @settings
 class Gaussian(_Honest):
-    """`clients` attackers send noise: `factor` times as long as their update, in a random direction."""
+    """Send noise: `factor` times as long as their update, in a random direction."""
 
-    clients: Count
     factor: Positive = 1.0
     kind: Literal["gaussian"] = "gaussian"
 
@@ -69,13 +67,18 @@ class Gaussian(_Honest):
 
 @settings
 class LabelFlip(_Honest):
-    """`clients` attackers train on label C - 1 - y in place of y."""
+    """Train on label C - 1 - y in place of y."""
 
-    clients: Count
     kind: Literal["label-flip"] = "label-flip"
 
     def labels(self, labels: Tensor, classes: int) -> Tensor:
         return classes - 1 - labels
 
 
-AnyAttack = Annotated[SignFlip | Scaled | Gaussian | LabelFlip, Field(discriminator="kind")]
+ATTACKS: dict[str, type] = {"sign-flip": SignFlip, "scaled": Scaled, "gaussian": Gaussian, "label-flip": LabelFlip}
+
+AnyAttack = Annotated[
+    SignFlip | Scaled | Gaussian | LabelFlip,
+    Field(discriminator="kind"),
+    BeforeValidator(lambda value: spelled_out(value, ATTACKS, "attack")),
+]

@@ -12,6 +12,7 @@ from fedlens.data import Data, check_source
 from fedlens.engine import Engine
 from fedlens.errors import ConfigurationError, nearest
 from fedlens.local import AnyAttack, Local
+from fedlens.local.attack import SignFlip
 from fedlens.methods import METHODS, Method, fedavg
 from fedlens.methods.method import send_update
 from fedlens.models import MODELS, Model
@@ -26,7 +27,7 @@ class Clients:
 
     `holdout`: this part of every client's examples is kept for a local test, stratified and shuffled.
     `on_failure`: what a client whose training diverges does to the run; "skip" leaves it out of that round and says so.
-    `attack`: some clients, drawn once from the seed, attack in every round that they take part in.
+    `attackers` clients, drawn once from the seed, `attack` in every round that they take part in.
     """
 
     count: Count = 100
@@ -34,12 +35,13 @@ class Clients:
     partition: AnyPartition = IID()
     holdout: Fraction = 0.0
     on_failure: Literal["stop", "skip"] = "stop"
-    attack: AnyAttack | None = None
+    attackers: Annotated[int, Field(ge=0, strict=True)] = 0
+    attack: AnyAttack = SignFlip()
 
     @model_validator(mode="after")
     def _attackers_are_some(self) -> Clients:
-        if self.attack and self.attack.clients >= self.count:
-            raise ValueError(f"attack.clients = {self.attack.clients} leaves no honest client; lower clients.attack")
+        if self.attackers >= self.count:
+            raise ValueError(f"attackers = {self.attackers} leaves no honest client; lower clients.attackers")
         return self
 
     @model_validator(mode="after")

@@ -93,7 +93,7 @@ class Federation:
         engine = self.engine
         if local is not None:
             # Training without a federation is plain, whatever the method under study does.
-            engine = dataclasses.replace(engine, local=local, method=fedavg(), attack=None, rule=Mean())
+            engine = dataclasses.replace(engine, local=local, method=fedavg(), attackers=frozenset(), rule=Mean())
         return dataclasses.replace(self, plan=plan, deal=deal, held=None, engine=engine)
 
 
@@ -123,9 +123,9 @@ def prepare(experiment: Experiment) -> Federation:
         experiment.method,
         experiment.seed,
         experiment.server.reduce,
+        experiment.clients.attack,
         augment=experiment.data.augment == "crop-flip",
         skip_failures=experiment.clients.on_failure == "skip",
-        attack=experiment.clients.attack,
         attackers=_attackers(experiment),
     )
     threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
@@ -172,10 +172,8 @@ def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition |
 
 
 def _attackers(experiment: Experiment) -> frozenset[int]:
-    if experiment.clients.attack is None:
-        return frozenset()
     draw = generator(experiment.seed, "attackers")
-    chosen = draw.choice(experiment.clients.count, experiment.clients.attack.clients, replace=False)
+    chosen = draw.choice(experiment.clients.count, experiment.clients.attackers, replace=False)
     return frozenset(int(client) for client in chosen)
 
 

@@ -73,16 +73,16 @@ def execute(
 
 
 def megabytes(federation: Federation) -> float:
-    """Disk that a run needs, generously: two checkpoints for the run and for each reference, and its records."""
-    e = federation.experiment
-    states = 3.0 if e.local.keep_optimizer else 1.0
-    checkpoint = federation.start.vector.numel() * federation.start.vector.element_size() * states / 1e6
-    if e.local.keep_optimizer:
-        checkpoint *= min(e.clients.count, e.clients.cohort * e.rounds)
-    kept = (
-        2 + sum([e.references.centralised, e.references.centralised_depth, e.references.iid]) + e.references.local_only
-    )
-    return 5 + checkpoint * kept + 0.002 * e.rounds * (1 + e.clients.cohort / 10) * kept
+    """Disk that a run needs, generously: two checkpoints of the run, one of each reference, and their records."""
+    e, wanted = federation.experiment, federation.experiment.references
+    vector = federation.start.vector.numel() * federation.start.vector.element_size() / 1e6
+    optimizer = {"sgd": 1, "adam": 2, "adamw": 2}[e.local.optimizer]
+    of_a_client = len(e.method.client_memory) + (optimizer if e.local.keep_optimizer else 0)
+    visited = min(e.clients.count, e.clients.cohort * e.rounds)
+    checkpoint = vector * (1 + len(e.method.server_memory) + of_a_client * visited)
+    others = sum([wanted.centralised, wanted.centralised_depth, wanted.iid]) + wanted.local_only
+    kept = 2 * checkpoint + wanted.iid * checkpoint + others * vector * (1 + optimizer)
+    return 5 + kept + 0.002 * e.rounds * (1 + e.clients.cohort / 10) * (2 + others)
 
 
 def _run(federation: Federation, folder: Path, progress: Progress, stopped: Callable[[], bool], command: str) -> None:

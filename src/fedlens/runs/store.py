@@ -28,6 +28,7 @@ from fedlens.runs.loop import State
 from fedlens.tree import Tree
 
 CHECKPOINT_SECONDS = 15.0
+CHECKPOINT_SHARE = 0.05  # of the time may go into checkpoints, however much clients remember
 
 
 class Journal:
@@ -36,20 +37,23 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._pending: list[tuple[int, Record]] = []
-        self._saved = time.monotonic()
+        self._saved, self._took = time.monotonic(), 0.0
 
     def append(self, state: State, *, last: bool) -> None:
-        """Record `state`; every 15 seconds, and at the `last` state, also a checkpoint."""
+        """Record `state`; every 15 seconds (less often where that would take over 5 %), and at the `last` state, also a
+        checkpoint."""
         with told(self.folder):
             self._line("rounds.jsonl", dict(state.row))
             seconds = {"train_seconds": state.train_seconds, "evaluate_seconds": state.evaluate_seconds}
             self._line("timings.jsonl", {"round": state.round, **seconds})
             self._pending += [(state.round, record) for record in state.records]
-            if last or state.round == 0 or time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            wait = max(CHECKPOINT_SECONDS, self._took / CHECKPOINT_SHARE)
+            if last or state.round == 0 or time.monotonic() - self._saved > wait:
                 self.checkpoint(state)
 
     def checkpoint(self, state: State) -> None:
         """Save all that is needed to go on from `state`, then drop the checkpoint before it."""
+        began = time.monotonic()
         with told(self.folder):
             self._save_clients()
             place = self.folder / "checkpoints"
@@ -68,7 +72,8 @@ class Journal:
             for old in place.iterdir():
                 if old.name != name:
                     shutil.rmtree(old)
-            self._saved = time.monotonic()
+        self._saved = time.monotonic()
+        self._took = self._saved - began
 
     def resume(self, start: Tree) -> State | None:
         """The last complete checkpoint, with the journal cut back to it; None where there is none.
