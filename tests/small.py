@@ -1,5 +1,7 @@
 """Small things that tests train on: 60 noisy coloured images in three classes, and networks for them."""
 
+from collections import OrderedDict
+
 import numpy as np
 import torch
 from torch import nn
@@ -25,15 +27,16 @@ def split() -> tuple[Dataset, Dataset]:
 
 def conv_bn(shape: tuple[int, ...], classes: int) -> nn.Module:
     """A small convolution, batch norm and dropout: every kind of state a round has to carry."""
-    return nn.Sequential(
-        nn.Conv2d(shape[0], 4, 3, padding=1),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(0.2),
-        nn.Linear(16, classes),
+    layers = OrderedDict(
+        conv=nn.Conv2d(shape[0], 4, 3, padding=1),
+        norm=nn.BatchNorm2d(4),
+        relu=nn.ReLU(),
+        pool=nn.AdaptiveAvgPool2d(2),
+        flatten=nn.Flatten(),
+        dropout=nn.Dropout(0.2),
+        head=nn.Linear(16, classes),
     )
+    return nn.Sequential(layers)
 
 
 def experiment(**changes: object) -> Experiment:

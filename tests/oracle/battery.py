@@ -71,6 +71,9 @@ def _rows_of_a_cohort_are_clients_one_by_one(method: Method) -> None:
         if method.correct is not None:
             alone = method.correct(gradient[i], weights[i], _row(client, i))
             assert torch.allclose(method.correct(gradient, weights, client)[i], alone, rtol=1e-12)
+        if method.perturb is not None:
+            alone = method.perturb(gradient[i], weights[i], _row(client, i))
+            assert torch.allclose(method.perturb(gradient, weights, client)[i], alone, rtol=1e-12)
 
 
 def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
@@ -83,8 +86,9 @@ def _hooks_leave_their_arguments_alone(method: Method) -> None:
     client, weights, gradient = _clients(method, 2), _random(2, SIZE), _random(2, SIZE) - 1
     given = [weights, gradient, client.start, *client.memory.values(), *client.received.values()]
     before = [value.clone() for value in given]
-    if method.correct is not None:
-        method.correct(gradient, weights, client)
+    for hook in (method.correct, method.perturb):
+        if hook is not None:
+            hook(gradient, weights, client)
     upload, _ = method.finish(weights, client)
     memory = {name: _random(SIZE).abs() for name in method.server_memory}
     server = Server(_random(SIZE), memory)
@@ -95,7 +99,7 @@ def _hooks_leave_their_arguments_alone(method: Method) -> None:
 
 
 def _equal_models_average_to_themselves(federation: Federation) -> None:
-    state, method = untrained(federation), federation.engine.method
+    state, method = untrained(federation), federation.engine.trainer.method
     start = state.tree.vector[: state.tree.layout.trained]
     memory = {name: torch.zeros_like(start) for name in method.client_memory}
     upload, _ = method.finish(start, Client(start, state.server, memory, 1.0, 1.0))
@@ -114,7 +118,7 @@ def _order_changes_nothing_and_twice_counts_twice(federation: Federation) -> Non
     singles = {visit.client: reduced(visit) for visit in (first, second)}
     twice = reduced(first, first, second)
     for name, mean in twice.items():
-        uniform = engine.method.weights.get(name) == "uniform"
+        uniform = engine.trainer.method.weights.get(name) == "uniform"
         one, other = (1.0, 1.0) if uniform else (first.weight, second.weight)
         expected = (2 * one * singles[first.client][name] + other * singles[second.client][name]) / (2 * one + other)
         assert torch.allclose(mean, expected, rtol=1e-12, atol=1e-14), name
@@ -128,12 +132,12 @@ def _buffers_are_averaged_plainly_and_integers_copied(federation: Federation) ->
     expected = sum(v.weight * o.rest.mean() for v, o in zip(visits, alone, strict=True)) / total
     assert together.rest.mean().numel() == 8 and torch.allclose(together.rest.mean(), expected, rtol=1e-12)
     most = max(zip(visits, alone, strict=True), key=lambda pair: pair[0].examples)[1]
-    assert together.integers["1.num_batches_tracked"] == most.integers["1.num_batches_tracked"]
-    assert together.integers["1.num_batches_tracked"].dtype == torch.int64
+    assert together.integers["norm.num_batches_tracked"] == most.integers["1.num_batches_tracked"]
+    assert together.integers["norm.num_batches_tracked"].dtype == torch.int64
 
 
 def _memory_is_written_back(federation: Federation, states: list[State]) -> None:
-    method, visited = federation.engine.method, {record.client for state in states for record in state.records}
+    method, visited = federation.engine.trainer.method, {record.client for state in states for record in state.records}
     for name in method.client_memory:
         for client in visited:
             values = [state.memory[client][f"method.{name}"] for state in states if client in state.memory]

@@ -69,7 +69,7 @@ def test_equal_models_average_to_themselves():
     # With a rate of zero every client returns the parameters that it received.
     outcome = federation.engine.round(tree, {}, visits, {})
     weights = tree.vector[: tree.layout.trained]
-    new = federation.engine.method.aggregate(Server(weights), Reduced(outcome.reduced(), 1.0))
+    new = federation.engine.trainer.method.aggregate(Server(weights), Reduced(outcome.reduced(), 1.0))
     assert torch.equal(new.weights, weights)
 
 
@@ -122,8 +122,8 @@ def test_running_statistics_are_averaged_and_integer_buffers_copied():
     expected = sum(w * o.rest.mean() for w, o in zip(weights.tolist(), alone, strict=True)) / weights.sum()
     assert together.rest.mean().numel() == 8 and relative(together.rest.mean(), expected) <= 1e-14
     largest = int(np.argmax([visit.examples for visit in visits]))
-    assert together.integers["1.num_batches_tracked"] == len(visits[largest].batches)
-    assert together.integers["1.num_batches_tracked"].dtype == torch.int64
+    assert together.integers["norm.num_batches_tracked"] == len(visits[largest].batches)
+    assert together.integers["norm.num_batches_tracked"].dtype == torch.int64
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])

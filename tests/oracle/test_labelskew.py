@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from battery import federation_of
 
-from fedlens.methods import METHODS, Lesson
+from fedlens.methods import METHODS, Answers, Client, Lesson
 from fedlens.runs.loop import advance
 
 OUTPUTS = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]], dtype=torch.float64, requires_grad=True)
@@ -15,7 +15,9 @@ LABELS = torch.tensor([0, 2])
 
 
 def lesson(counts: list[int], received: torch.Tensor | None = None) -> Lesson:
-    return Lesson(torch.tensor(counts), lambda: OUTPUTS.detach() if received is None else received)
+    answers = Answers(OUTPUTS.detach() if received is None else received, torch.zeros(2, 1))
+    client = Client(torch.zeros(1), {}, {}, 0.1, 1.0)
+    return Lesson(torch.tensor(counts), client, None, lambda weights: answers)
 
 
 def loss(name: str, counts: list[int], received: torch.Tensor | None = None, **settings: float) -> float:
@@ -78,6 +80,6 @@ def test_the_received_model_answers_in_evaluation_mode_and_stays_as_it_was():
     for method in (METHODS["fedavg"](), METHODS["fedntd"](beta=0.0), METHODS["fedntd"](beta=5.0)):
         first, last = advance(federation_of(method, **skewed))
         norms.append(sum(record.update_norm for record in last.records))
-        tracked = last.tree.integers["1.num_batches_tracked"] - first.tree.integers["1.num_batches_tracked"]
+        tracked = last.tree.integers["norm.num_batches_tracked"] - first.tree.integers["1.num_batches_tracked"]
         assert tracked == last.records[0].steps  # the teacher's answers count no batch
     assert norms[1] == norms[0] and norms[2] != norms[0]

@@ -41,7 +41,7 @@ class Work:
     """What one client is to do: step through `batches` (made one at a time) at `rate`.
 
     `seed` starts the random numbers that the module itself draws (dropout). `correct` is the method's gradient hook,
-    `loss` its loss; None is cross-entropy.
+    `loss` its loss (None: cross-entropy), `perturb` (gradient, weights) -> offset at which the gradient is taken anew.
     """
 
     batches: Iterable[Batch]
@@ -49,6 +49,15 @@ class Work:
     seed: int
     correct: Correct | None = None
     loss: Loss | None = None
+    perturb: Correct | None = None
+
+    def value(self, bound: Bound, inputs: Tensor, labels: Tensor) -> float:
+        """The loss of a batch, and its gradient in `bound.gradient`."""
+        bound.gradient.zero_()
+        outputs = bound.module(inputs)
+        loss = F.cross_entropy(outputs, labels) if self.loss is None else self.loss(outputs, labels, inputs)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
 
 
 @dataclass(frozen=True)
@@ -76,14 +85,12 @@ def train(bound: Bound, start: Tree, work: Work, optimizer: Optimizer, state: St
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(work.seed)
         for number, (inputs, labels) in enumerate(work.batches, 1):
-            bound.gradient.zero_()
             try:
-                outputs = bound.module(inputs)
-                value = F.cross_entropy(outputs, labels) if work.loss is None else work.loss(outputs, labels, inputs)
-                value.backward()  # type: ignore[no-untyped-call]
+                losses.append(work.value(bound, inputs, labels))
+                if work.perturb is not None and math.isfinite(losses[-1]):
+                    _again_beside(bound, work, inputs, labels, work.perturb)
             except Exception as error:
                 raise Broken(number) from error
-            losses.append(value.item())
             if not math.isfinite(losses[-1]):
                 raise Diverged(number, losses[-1], work.rate, f"loss is {losses[-1]}")
             with torch.no_grad():
@@ -91,3 +98,16 @@ def train(bound: Bound, start: Tree, work: Work, optimizer: Optimizer, state: St
     if not math.isfinite(bound.vector.norm().item()):  # one pass; isfinite().all() takes ten times as long
         raise Diverged(len(losses), losses[-1], work.rate, "a weight is not finite")
     return Trained(bound.vector.clone(), bound.copied_integers(), losses, state)
+
+
+def _again_beside(bound: Bound, work: Work, inputs: Tensor, labels: Tensor, perturb: Correct) -> None:
+    """Take the batch's gradient anew at weights + offset. Weights, running statistics and counts stay as they were."""
+    kept, integers = bound.vector.clone(), bound.copied_integers()
+    with torch.no_grad():
+        weights = bound.vector[: bound.layout.trained]
+        weights.add_(perturb(bound.gradient, weights))
+    work.value(bound, inputs, labels)
+    with torch.no_grad():
+        bound.vector.copy_(kept)
+        for name, value in integers.items():
+            bound.integers[name].copy_(value)

@@ -13,8 +13,10 @@ from fedlens.methods.feddyn import feddyn
 from fedlens.methods.fedexp import fedexp
 from fedlens.methods.fednova import fednova
 from fedlens.methods.fedprox import fedprox
+from fedlens.methods.fedsam import fedasam, fedsam
 from fedlens.methods.labelskew import fedlc, fedntd, fedrs
-from fedlens.methods.method import Client, Lesson, Method, Reduced, Server
+from fedlens.methods.method import Answers, Client, Lesson, Method, Reduced, Server
+from fedlens.methods.moon import moon
 from fedlens.methods.scaffold import scaffold
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -29,13 +31,17 @@ METHODS: dict[str, Callable[..., Method]] = {
     "fedadagrad": fedadagrad,
     "fedadam": fedadam,
     "fedyogi": fedyogi,
+    "fedsam": fedsam,
+    "fedasam": fedasam,
     "fedlc": fedlc,
     "fedrs": fedrs,
     "fedntd": fedntd,
+    "moon": moon,
 }
 
 __all__ = [
     "METHODS",
+    "Answers",
     "Client",
     "Lesson",
     "Method",
@@ -43,6 +49,7 @@ __all__ = [
     "Server",
     "fedadagrad",
     "fedadam",
+    "fedasam",
     "fedavg",
     "fedavgm",
     "feddyn",
@@ -52,7 +59,9 @@ __all__ = [
     "fedntd",
     "fedprox",
     "fedrs",
+    "fedsam",
     "fedsgd",
     "fedyogi",
+    "moon",
     "scaffold",
 ]

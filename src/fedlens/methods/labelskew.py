@@ -50,7 +50,7 @@ def fedntd(*, beta: float = 1.0, temperature: float = 1.0) -> Method:
     """
 
     def loss(outputs: Tensor, labels: Tensor, lesson: Lesson) -> Tensor:
-        ours, theirs = _not_true(outputs, labels), _not_true(lesson.received_outputs(), labels)
+        ours, theirs = _not_true(outputs, labels), _not_true(lesson.answers(lesson.client.start).outputs, labels)
         student = F.log_softmax(ours / temperature, 1)
         teacher = F.log_softmax(theirs / temperature, 1)
         distance = F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from fedlens.local.settings import Local
 
 Vectors = Mapping[str, Tensor]
 Weighting = Literal["server", "uniform"]
+First = float | Literal["model"]
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,26 @@ class Client:
     reach: float | Tensor
 
 
+class Answers(NamedTuple):
+    """What a model says of a batch: `outputs` [B, C] and the `features` [B, F] that its head was given."""
+
+    outputs: Tensor
+    features: Tensor
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What a loss may look at beside a batch's outputs and labels.
 
-    `counts` i64 [C]: the client's examples of each class. `received_outputs()`: what the model as it was received says
-    of the same inputs, [B, C], in evaluation mode and without gradient; computed when called.
+    `counts` i64 [C]: the client's examples of each class. `features` [B, F]: what the model's last layer, `head`, was
+    given, with gradient; None where the model has no layer of that name. `answers` (parameters [T]): what that other
+    model says of the same inputs, in evaluation mode, with the received running statistics, without gradient.
     """
 
     counts: Tensor
-    received_outputs: Callable[[], Tensor]
+    client: Client
+    features: Tensor | None
+    answers: Callable[[Tensor], Answers]
 
 
 @dataclass(frozen=True)
@@ -88,12 +99,15 @@ class Method:
 
     `loss` (outputs [B, C], labels [B], lesson) -> scalar; None is cross-entropy. The one function that sees the model.
     `correct` (gradient, weights, client) -> gradient, at every local step, after clipping; None leaves it as it is.
+    `perturb` (gradient, weights, client) -> offset: the step follows the gradient taken at weights + offset, on the
+    same batch, a second pass that leaves running statistics alone; None takes one pass.
     `finish` (weights w_i, client) -> upload and new client memory, after the last step; one upload is called "update".
     `aggregate` (server, reduced) -> next server. `server_memory` and `client_memory` name what is remembered, with the
-    number it starts from in every entry; `sends` are the names of server memory that travel to the clients. `weights`:
-    how each upload is averaged, "server" (as the experiment's server.weights says, the default) or "uniform". `check`
-    raises ValueError ("what; what to do") for local work that the method's definition excludes. `settings` are its
-    hyperparameters, as they stand in the TOML file; two methods of one name and settings are equal.
+    number it starts from in every entry, or "model": the parameters as first received. `sends` are the names of server
+    memory that travel to the clients. `weights`: how each upload is averaged, "server" (as the experiment's
+    server.weights says, the default) or "uniform". `check` raises ValueError ("what; what to do") for local work that
+    the method's definition excludes. `settings` are its hyperparameters, as they stand in the TOML file; two methods of
+    one name and settings are equal.
     """
 
     name: str
@@ -101,10 +115,11 @@ class Method:
     settings: Mapping[str, float] = field(default_factory=dict)
     loss: Callable[[Tensor, Tensor, Lesson], Tensor] | None = field(default=None, compare=False)
     correct: Callable[[Tensor, Tensor, Client], Tensor] | None = field(default=None, compare=False)
+    perturb: Callable[[Tensor, Tensor, Client], Tensor] | None = field(default=None, compare=False)
     finish: Callable[[Tensor, Client], tuple[Vectors, Vectors]] = field(default=send_update, compare=False)
     aggregate: Callable[[Server, Reduced], Server] = field(default=add_update, compare=False)
     server_memory: Mapping[str, float] = field(default_factory=dict)
-    client_memory: Mapping[str, float] = field(default_factory=dict)
+    client_memory: Mapping[str, First] = field(default_factory=dict)
     sends: tuple[str, ...] = ()
     weights: Mapping[str, Weighting] = field(default_factory=dict)
     check: Callable[[Local], None] = field(default=any_local, compare=False)

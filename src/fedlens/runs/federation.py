@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fedlens.data import Split, load
-from fedlens.engine import Federated, Plan, Pooled, Sequential
+from fedlens.engine import Federated, Plan, Pooled, Sequential, Trainer
 from fedlens.errors import ConfigurationError, DataError
 from fedlens.local import Local
 from fedlens.methods import fedavg
@@ -45,7 +45,7 @@ class Federation:
     @property
     def module(self) -> nn.Module:
         """The module that the engine trains; its contents change from client to client."""
-        return self.engine.bound.module
+        return self.engine.trainer.bound.module
 
     def counts(self) -> np.ndarray:
         """Training examples of each class at each client, i64 [K, C]."""
@@ -93,7 +93,8 @@ class Federation:
         engine = self.engine
         if local is not None:
             # Training without a federation is plain, whatever the method under study does.
-            engine = dataclasses.replace(engine, local=local, method=fedavg(), attackers=frozenset(), rule=Mean())
+            trainer = dataclasses.replace(engine.trainer, local=local, method=fedavg(), attackers=frozenset())
+            engine = dataclasses.replace(engine, trainer=trainer, rule=Mean())
         return dataclasses.replace(self, plan=plan, deal=deal, held=None, engine=engine)
 
 
@@ -116,18 +117,17 @@ def prepare(experiment: Experiment) -> Federation:
     network = cost(module, split.train.shape)
     bound = bind(module, experiment.engine.dtype)
     largest_batch = experiment.local.batch_size(int(deal.sizes.max()))
-    engine = Sequential(
+    trainer = Trainer(
         bound,
         split.train,
         experiment.local,
         experiment.method,
         experiment.seed,
-        experiment.server.reduce,
         experiment.clients.attack,
         augment=experiment.data.augment == "crop-flip",
-        skip_failures=experiment.clients.on_failure == "skip",
         attackers=_attackers(experiment),
     )
+    engine = Sequential(trainer, experiment.server.reduce, skip_failures=experiment.clients.on_failure == "skip")
     threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
     return Federation(experiment, split, deal, held, _federated(experiment, deal), engine, start, network, threads)
 

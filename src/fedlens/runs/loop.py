@@ -14,7 +14,7 @@ from fedlens.engine import Outcome, Record
 from fedlens.methods import Reduced, Server
 from fedlens.runs.experiment import Experiment
 from fedlens.runs.federation import Federation, initial_model, prepare
-from fedlens.runs.measure import measure
+from fedlens.runs.measure import measure, test_set
 from fedlens.tree import Tree
 
 
@@ -23,7 +23,8 @@ class State:
     """Where a run stands after `round` (0: untrained).
 
     `server` and `memory` are what the method remembers on the server and of each client. `row` is what rounds.jsonl
-    says of the round: no clock in it, so that a repeated run gives the same row.
+    says of the round: no clock in it, so that a repeated run gives the same row. `average` [P] is the mean of the
+    `averaged` models that server.average_from asks for.
     """
 
     round: int
@@ -34,6 +35,8 @@ class State:
     records: tuple[Record, ...] = ()
     train_seconds: float = 0.0
     evaluate_seconds: float = 0.0
+    average: Tensor | None = None
+    averaged: int = 0
 
     @property
     def accuracy(self) -> float | None:
@@ -73,7 +76,7 @@ def advance(federation: Federation, start: State | None = None) -> Iterator[Stat
 def untrained(federation: Federation) -> State:
     """The state before the first round, not evaluated."""
     tree = federation.start
-    first = federation.engine.method.server_memory
+    first = federation.engine.trainer.method.server_memory
     server = {name: torch.full_like(tree.vector[: tree.layout.trained], value) for name, value in first.items()}
     return State(0, tree, server, row={"round": 0})
 
@@ -85,13 +88,16 @@ def _round(federation: Federation, state: State) -> State:
     reduced = outcome.reduced()
     weights, rest = state.tree.vector.tensor_split([state.tree.layout.trained])
     answered = Reduced(reduced, len(outcome.records) / federation.plan.clients)
-    server = federation.engine.method.aggregate(Server(weights, state.server), answered)
+    server = federation.engine.trainer.method.aggregate(Server(weights, state.server), answered)
     tree = state.tree.with_(torch.cat([server.weights, rest + outcome.rest.mean()]), outcome.integers)
     rate = federation.experiment.local.rate(number, federation.plan.rounds)  # before any scaling by size
     row = {"round": number, "rate": rate, **_facts(federation, state.tree, outcome, reduced)}
     memory = {**state.memory, **outcome.memory}
     seconds = time.perf_counter() - began
-    done = State(number, tree, server.memory, memory, row, tuple(outcome.records), seconds)
+    average, averaged = _averaged(federation, state, number, tree)
+    done = State(
+        number, tree, server.memory, memory, row, tuple(outcome.records), seconds, average=average, averaged=averaged
+    )
     due = number % federation.experiment.evaluate_every == 0 or number == federation.plan.rounds
     return _evaluated(federation, done) if due else done
 
@@ -101,7 +107,7 @@ def _facts(federation: Federation, tree: Tree, outcome: Outcome, reduced: Mappin
     records, size = outcome.records, tree.vector.element_size()
     update = reduced["update"].norm().item()
     untouched = tree.layout.size - tree.layout.trained
-    extra = len(federation.engine.method.sends) * tree.layout.trained
+    extra = len(federation.engine.trainer.method.sends) * tree.layout.trained
     mean_square = outcome.squares / outcome.sums["update"].weight
     sent = len(records) + len(outcome.skipped)
     return {
@@ -119,9 +125,21 @@ def _facts(federation: Federation, tree: Tree, outcome: Outcome, reduced: Mappin
     }
 
 
+def _averaged(federation: Federation, state: State, number: int, tree: Tree) -> tuple[Tensor | None, int]:
+    """The mean of models after round `number`, and how many models it is of."""
+    if not federation.experiment.server.averages(number, federation.plan.rounds):
+        return state.average, state.averaged
+    count = state.averaged + 1
+    if state.average is None:
+        return tree.vector, count
+    return torch.lerp(state.average, tree.vector, 1 / count), count
+
+
 def _evaluated(federation: Federation, state: State) -> State:
     began = time.perf_counter()
     measured = measure(federation, state.tree)
+    if state.average is not None:
+        measured["accuracy_averaged"] = test_set(federation, state.tree.with_(state.average)).accuracy
     seconds = time.perf_counter() - began
     return replace(state, row={**state.row, **measured}, evaluate_seconds=seconds)
 

@@ -21,10 +21,9 @@ BATCH = 100  # images per evaluation batch: larger ones leave the caches and tak
 
 def measure(federation: Federation, tree: Tree) -> dict[str, Any]:
     """The evaluation part of a round's row; fractions in [0, 1], loss in nats per example."""
-    bound = federation.engine.bound
-    bound.load(tree)
+    bound = federation.engine.trainer.bound
     dtype, classes, test = tree.vector.dtype, federation.classes, federation.split.test
-    seen = evaluate(bound.module, batches(test, dtype), classes)
+    seen = test_set(federation, tree)
     counts = federation.counts()
     row: dict[str, Any] = {
         "accuracy": seen.accuracy,
@@ -42,6 +41,12 @@ def measure(federation: Federation, tree: Tree) -> dict[str, Any]:
         row["holdout_accuracy"] = float(accuracies.mean())
         row["worst_decile"] = worst_decile(accuracies)
     return row
+
+
+def test_set(federation: Federation, tree: Tree) -> Evaluation:
+    """`tree` on the test set, with running statistics; leaves it loaded in the engine's module."""
+    federation.engine.trainer.bound.load(tree)
+    return evaluate(federation.module, batches(federation.split.test, tree.vector.dtype), federation.classes)
 
 
 def batches(data: Dataset, dtype: torch.dtype, order: np.ndarray | None = None) -> Iterator[Batch]:

@@ -63,6 +63,7 @@ class Journal:
             writing.mkdir(exist_ok=True)
             save_file(_tensors(state), writing / "state.safetensors")
             about = {"round": state.round, "row": dict(state.row), "visits": sorted(self._client_files())}
+            about["averaged"] = state.averaged
             (writing / "state.json").write_text(json.dumps(about))
             for file in (*writing.iterdir(), self.folder / "rounds.jsonl", self.folder / "timings.jsonl"):
                 _flush(file)
@@ -105,7 +106,7 @@ class Journal:
         path = self.folder / "checkpoints" / f"round-{round:06d}" / "state.json"
         with _readable(path):
             about: dict[str, Any] = json.loads(path.read_text())
-            return {name: about[name] for name in ("round", "row", "visits")}
+            return {name: about[name] for name in ("round", "row", "visits", "averaged")}
 
     def rows(self) -> list[dict[str, Any]]:
         """The lines of rounds.jsonl; a torn last line is left out."""
@@ -193,6 +194,7 @@ def _flush(path: Path) -> None:
 
 def _tensors(state: State) -> dict[str, torch.Tensor]:
     tensors = {"vector": state.tree.vector}
+    tensors |= {} if state.average is None else {"average": state.average}
     tensors |= {f"integers/{name}": value for name, value in state.tree.integers.items()}
     tensors |= {f"server/{name}": value for name, value in state.server.items()}
     for client, kept in state.memory.items():
@@ -209,4 +211,5 @@ def _state(path: Path, about: dict[str, Any], start: Tree) -> State:
             _, client, name = key.split("/")
             memory.setdefault(int(client), {})[name] = value
     server = {key.removeprefix("server/"): value for key, value in tensors.items() if key.startswith("server/")}
-    return State(about["round"], start.with_(tensors["vector"], integers), server, memory, about["row"])
+    tree, average = start.with_(tensors["vector"], integers), tensors.get("average")
+    return State(about["round"], tree, server, memory, about["row"], average=average, averaged=about["averaged"])

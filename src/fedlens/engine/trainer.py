@@ -1,0 +1,142 @@
+"""One client's visit, from the model it receives to what it sends. Every engine calls this, none repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedlens.data import Dataset
+from fedlens.engine.plan import Visit
+from fedlens.local import AnyAttack, Batch, Local, Optimizer, Trained, Work, train
+from fedlens.local.augment import crop_flip, draw_crop_flip
+from fedlens.local.optimizer import Correct
+from fedlens.local.step import Loss
+from fedlens.methods import Answers, Client, Lesson, Method
+from fedlens.methods.method import Vectors
+from fedlens.seeds import generator, torch_seed
+from fedlens.tree import Bound, Tree
+
+GATHERED = 2**20  # numbers that are gathered at once: 4 MB in float32, which stays in the caches
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What is the same for all clients: the module, the examples, the local work, the method.
+
+    A client's state is one dict of vectors: what the method remembers under "method.NAME" and, where it is to be kept,
+    what the optimiser does under "optimizer.NAME".
+    """
+
+    bound: Bound
+    data: Dataset
+    local: Local
+    method: Method
+    seed: int
+    attack: AnyAttack
+    augment: bool = False
+    attackers: frozenset[int] = frozenset()
+
+    def client(self, tree: Tree, received: Vectors, visit: Visit, kept: Vectors) -> Client:
+        """What the method may know of `visit`."""
+        start = tree.vector[: tree.layout.trained]
+        names = {name: f"method.{name}" for name in self.method.client_memory}
+        memory = {name: kept[key] if key in kept else self._first(name, start) for name, key in names.items()}
+        reach = Optimizer(self.local).reach(len(visit.batches))
+        return Client(start, {name: received[name] for name in self.method.sends}, memory, visit.rate, reach)
+
+    def train(self, tree: Tree, visit: Visit, client: Client, kept: Vectors) -> Trained:
+        """Train from `tree`; raises Diverged or Broken."""
+        state = {
+            name.removeprefix("optimizer."): v.clone() for name, v in kept.items() if name.startswith("optimizer.")
+        }
+        seed, method = torch_seed(self.seed, "module", visit.round, visit.client), self.method
+        with _tapped(self.bound.module, wanted=method.loss is not None) as tap:
+            loss = self._loss(tree, visit, client, tap)
+            correct, perturb = _of(client, method.correct), _of(client, method.perturb)
+            work = Work(self.batches(visit), visit.rate, seed, correct, loss, perturb)
+            return train(self.bound, tree, work, Optimizer(self.local), state or None)
+
+    def upload(self, visit: Visit, client: Client, weights: Tensor) -> tuple[Vectors, Vectors]:
+        """What the client sends and remembers; an attacker sends something else."""
+        upload, remembered = self.method.finish(weights, client)
+        if visit.client in self.attackers:
+            rng = generator(self.seed, "attack", visit.round, visit.client)
+            upload = {**upload, "update": self.attack.update(upload["update"], rng)}
+        return upload, remembered
+
+    def batches(self, visit: Visit) -> Iterator[Batch]:
+        """The visit's batches, normalised and augmented."""
+        rng = generator(self.seed, "augment", visit.round, visit.client)
+        for group in self._groups(visit.batches):
+            sizes, chosen = [len(indices) for indices in group], torch.from_numpy(np.concatenate(group))
+            images = self.data.images[chosen]
+            if self.augment:
+                images = crop_flip(images, torch.cat([draw_crop_flip(size, rng) for size in sizes]))
+            inputs, labels = self.data.normalise(images, self.bound.vector.dtype), self.data.labels[chosen]
+            if visit.client in self.attackers:
+                labels = self.attack.labels(labels, len(self.data.classes))
+            yield from zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
+
+    def _first(self, name: str, start: Tensor) -> Tensor:
+        """What a client remembers under `name` before its first visit ends."""
+        first = self.method.client_memory[name]
+        return start.clone() if first == "model" else torch.full_like(start, first)
+
+    def _loss(self, tree: Tree, visit: Visit, client: Client, tap: _Tap) -> Loss | None:
+        loss = self.method.loss
+        if loss is None:
+            return None
+        labels = self.data.labels[torch.from_numpy(visit.indices)]
+        counts = torch.bincount(labels, minlength=len(self.data.classes))
+
+        def value(outputs: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:
+            lesson = Lesson(counts, client, tap.features, lambda weights: self._answers(tree, weights, inputs, tap))
+            return loss(outputs, labels, lesson)
+
+        return value
+
+    def _answers(self, tree: Tree, weights: Tensor, inputs: Tensor, tap: _Tap) -> Answers:
+        module = self.bound.module
+        state = tree.with_(torch.cat([weights, tree.vector[len(weights) :]])).state_dict()
+        module.eval()  # training sets the mode of a step before this is called, and it is given back below
+        with torch.no_grad():
+            outputs: Tensor = torch.func.functional_call(module, state, (inputs,))
+        module.train()
+        return Answers(outputs, outputs if tap.features is None else tap.features)
+
+    def _groups(self, batches: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
+        """Batches that are gathered and normalised together: on small models that costs more than a step itself."""
+        per_batch = len(batches[0]) * self.data.images[0].numel()
+        together = max(1, GATHERED // per_batch)
+        for start in range(0, len(batches), together):
+            yield batches[start : start + together]
+
+
+class _Tap:
+    """`features`: what the layer called `head` was last given."""
+
+    features: Tensor | None = None
+
+    def keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.features = inputs[0]
+
+
+@contextmanager
+def _tapped(module: nn.Module, wanted: bool) -> Iterator[_Tap]:
+    tap, head = _Tap(), getattr(module, "head", None) if wanted else None
+    handle = head.register_forward_pre_hook(tap.keep) if isinstance(head, nn.Module) else None
+    try:
+        yield tap
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def _of(client: Client, hook: Callable[[Tensor, Tensor, Client], Tensor] | None) -> Correct | None:
+    """The method's hook for this client."""
+    return None if hook is None else lambda gradient, weights: hook(gradient, weights, client)
