@@ -132,7 +132,7 @@ def _buffers_are_averaged_plainly_and_integers_copied(federation: Federation) ->
     expected = sum(v.weight * o.rest.mean() for v, o in zip(visits, alone, strict=True)) / total
     assert together.rest.mean().numel() == 8 and torch.allclose(together.rest.mean(), expected, rtol=1e-12)
     most = max(zip(visits, alone, strict=True), key=lambda pair: pair[0].examples)[1]
-    assert together.integers["norm.num_batches_tracked"] == most.integers["1.num_batches_tracked"]
+    assert together.integers["norm.num_batches_tracked"] == most.integers["norm.num_batches_tracked"]
     assert together.integers["norm.num_batches_tracked"].dtype == torch.int64
 
 

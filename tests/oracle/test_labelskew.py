@@ -80,6 +80,6 @@ def test_the_received_model_answers_in_evaluation_mode_and_stays_as_it_was():
     for method in (METHODS["fedavg"](), METHODS["fedntd"](beta=0.0), METHODS["fedntd"](beta=5.0)):
         first, last = advance(federation_of(method, **skewed))
         norms.append(sum(record.update_norm for record in last.records))
-        tracked = last.tree.integers["norm.num_batches_tracked"] - first.tree.integers["1.num_batches_tracked"]
+        tracked = last.tree.integers["norm.num_batches_tracked"] - first.tree.integers["norm.num_batches_tracked"]
         assert tracked == last.records[0].steps  # the teacher's answers count no batch
     assert norms[1] == norms[0] and norms[2] != norms[0]

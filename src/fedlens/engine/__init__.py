@@ -1,14 +1,34 @@
 """When and where clients' work runs.
 
-Knows: cohorts, batches, order, failures.
+Knows: cohorts, batches, order, failures, simulated seconds.
 Does not know: what a method means, what a run folder is.
-Offers: Visit, Federated and Pooled (who does what in a round), Trainer (one visit), Sequential (the oracle),
-Engine (settings).
+Offers: Visit, Draw, Federated and Pooled (who does what in a round), AnySelection, SELECTIONS and the kinds in it,
+Network and Journey (simulated time), Trainer (one visit), Sequential (the oracle), Engine (settings).
 """
 
-from fedlens.engine.plan import Federated, Plan, Pooled, Visit
-from fedlens.engine.sequential import Outcome, Record, Sequential
+from fedlens.engine.network import Journey, Network
+from fedlens.engine.plan import Draw, Federated, Plan, Pooled, Visit
+from fedlens.engine.select import SELECTIONS, AnySelection, BySize, PowerOfChoice, Uniform
+from fedlens.engine.sequential import Outcome, Sequential
 from fedlens.engine.settings import Engine
-from fedlens.engine.trainer import Trainer
+from fedlens.engine.trainer import Record, Trainer
 
-__all__ = ["Engine", "Federated", "Outcome", "Plan", "Pooled", "Record", "Sequential", "Trainer", "Visit"]
+__all__ = [
+    "SELECTIONS",
+    "AnySelection",
+    "BySize",
+    "Draw",
+    "Engine",
+    "Federated",
+    "Journey",
+    "Network",
+    "Outcome",
+    "Plan",
+    "Pooled",
+    "PowerOfChoice",
+    "Record",
+    "Sequential",
+    "Trainer",
+    "Uniform",
+    "Visit",
+]

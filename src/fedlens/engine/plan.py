@@ -1,4 +1,4 @@
-"""Who does what in a round: cohorts, batches and rates, all drawn from (seed, round, client).
+"""Who does what in a round, and whose work arrives: all drawn from (seed, round, client).
 
 Source: McMahan et al. 2017, Algorithm 1: a random set of m clients, each with its examples shuffled into batches.
 """
@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
+from fedlens.engine.network import Fate, Journey, Load, Network, arrive, duration
+from fedlens.engine.select import AnySelection, Losses, Uniform
+from fedlens.errors import RunError
 from fedlens.local.settings import Local
 from fedlens.partition import Partition
+from fedlens.partition.partition import Ints
 from fedlens.seeds import generator
 from fedlens.server.settings import Server
 
@@ -22,7 +26,9 @@ from fedlens.server.settings import Server
 class Visit:
     """One client's work in one round.
 
-    `indices`: the client's examples in the data set; `batches`: those of each step; `weight`: before normalisation.
+    `indices`: the client's examples in the data set; `batches`: those of each step; `weight`: before normalisation;
+    `frozen_statistics`: whether batch norm is to leave its running statistics alone; `cut`: steps that were planned
+    after the last of `batches`, and that the network's deadline left no time for.
     """
 
     client: int
@@ -31,6 +37,8 @@ class Visit:
     batches: tuple[np.ndarray, ...]
     rate: float
     weight: float
+    frozen_statistics: bool = False
+    cut: int = 0
 
     @property
     def examples(self) -> int:
@@ -38,8 +46,30 @@ class Visit:
         return len(self.indices)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What a round comes to before any training.
+
+    `visits`: the work whose uploads arrive and count, perhaps none, in the order of clients; `journeys`: one for each
+    invited client, in the same order; `unavailable`: ids that could not be reached, i64; `seconds`: the round's
+    simulated duration.
+    """
+
+    visits: list[Visit]
+    journeys: list[Journey]
+    unavailable: Ints
+    seconds: float
+
+    def clients(self, outcome: Fate) -> list[int]:
+        """The invited clients whose visit came to `outcome`."""
+        return [journey.client for journey in self.journeys if journey.outcome == outcome]
+
+
 class Plan(Protocol):
-    """Says for every round (from 1) who does what."""
+    """Says for every round (from 1) who does what.
+
+    `losses` is asked by selections that look at the current model, and by no others.
+    """
 
     @property
     def rounds(self) -> int: ...
@@ -47,12 +77,18 @@ class Plan(Protocol):
     @property
     def clients(self) -> int: ...
 
-    def visits(self, round: int) -> list[Visit]: ...
+    def draw(self, round: int, losses: Losses | None = None) -> Draw: ...
+
+    def visits(self, round: int, losses: Losses | None = None) -> list[Visit]: ...
 
 
 @dataclass(frozen=True)
 class Federated:
-    """m of K clients a round, without replacement, every client equally likely; in the order of their numbers."""
+    """m of K clients a round, chosen as `selection` says, in the order of their numbers.
+
+    `bytes_down`, `bytes_up`: what a visit moves; `mflop_per_example`: the work of one example in one step, forward and
+    backward, in million operations. They matter to the network alone; without one, every visit arrives at once.
+    """
 
     partition: Partition
     cohort: int
@@ -60,17 +96,44 @@ class Federated:
     local: Local
     server: Server
     seed: int
+    selection: AnySelection = Uniform()
+    network: Network | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+    mflop_per_example: float = 0.0
 
     @property
     def clients(self) -> int:
         """K."""
         return len(self.partition)
 
-    def visits(self, round: int) -> list[Visit]:
-        """The cohort of `round` (from 1)."""
-        draw = generator(self.seed, "cohort", round)
-        clients = np.sort(draw.choice(len(self.partition), self.cohort, replace=False))
-        return [self._visit(int(client), round) for client in clients]
+    def draw(self, round: int, losses: Losses | None = None) -> Draw:
+        """The cohort of `round` (from 1) and its journeys. Raises RunError where `losses` are needed and not given.
+
+        A client whose upload does not arrive is as one that was not invited: it remembers nothing of the round.
+        """
+        network = self.network or Network()
+        available = network.reachable(self.clients, self.seed, round)
+        rng = generator(self.seed, "cohort", round)
+        wanted, sizes = network.invited(self.cohort), self.partition.sizes
+        chosen = self.selection.choose(available, sizes, wanted, rng, losses or _unknown)
+        planned = [self._visit(int(client), round) for client in chosen]
+        journeys = arrive(network, [self._load(visit) for visit in planned], self.cohort, self.seed, round)
+        visits = [
+            _shortened(visit, journey.steps)
+            for visit, journey in zip(planned, journeys, strict=True)
+            if journey.outcome == "arrived"
+        ]
+        unavailable = np.setdiff1d(np.arange(self.clients), available)
+        return Draw(visits, journeys, unavailable, duration(journeys, self.cohort, network.deadline))
+
+    def visits(self, round: int, losses: Losses | None = None) -> list[Visit]:
+        """The work of `round` (from 1) whose uploads arrive; perhaps none."""
+        return self.draw(round, losses).visits
+
+    def _load(self, visit: Visit) -> Load:
+        examples = np.array([len(batch) for batch in visit.batches])
+        return Load(visit.client, self.bytes_down, self.bytes_up, examples * self.mflop_per_example)
 
     def _visit(self, client: int, round: int) -> Visit:
         indices = self.partition.client(client)
@@ -78,7 +141,8 @@ class Federated:
         size, steps = self.local.batch_size(n), self.local.step_count(n)
         batches = passes(indices, size, lambda number: generator(self.seed, "order", round, client, number), 0, steps)
         rate = self.local.rate(round, self.rounds, n / self.partition.sizes.mean())
-        return Visit(client, round, indices, tuple(batches), rate, self.server.weight(n))
+        frozen = self.local.freezes_statistics(round, self.rounds)
+        return Visit(client, round, indices, tuple(batches), rate, self.server.weight(n), frozen)
 
 
 @dataclass(frozen=True)
@@ -96,12 +160,30 @@ class Pooled:
     seed: int
     clients: int = 1
 
-    def visits(self, round: int) -> list[Visit]:
+    def draw(self, round: int, losses: Losses | None = None) -> Draw:
+        """The one visit of `round` (from 1); nothing travels."""
+        return Draw(self.visits(round), [], np.arange(0), 0.0)
+
+    def visits(self, round: int, losses: Losses | None = None) -> list[Visit]:
         """The one visit of `round` (from 1)."""
         n = len(self.indices)
         order = lambda number: generator(self.seed, "pooled", number)  # noqa: E731
         batches = passes(self.indices, self.local.batch_size(n), order, (round - 1) * self.steps, self.steps)
-        return [Visit(0, round, self.indices, tuple(batches), self.local.rate(round, self.rounds), 1.0)]
+        rate, frozen = self.local.rate(round, self.rounds), self.local.freezes_statistics(round, self.rounds)
+        return [Visit(0, round, self.indices, tuple(batches), rate, 1.0, frozen)]
+
+
+def _unknown(clients: Ints) -> np.ndarray:
+    raise RunError(
+        "the selection needs the clients' losses, and was given none",
+        where="clients.selection",
+        do="Pass losses to draw or visits: a function from client ids to the current model's mean loss on each.",
+    )
+
+
+def _shortened(visit: Visit, steps: int) -> Visit:
+    cut = len(visit.batches) - steps
+    return replace(visit, batches=visit.batches[:steps], cut=cut) if cut else visit
 
 
 def passes(

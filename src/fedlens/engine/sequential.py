@@ -8,30 +8,13 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from fedlens.engine.plan import Visit
-from fedlens.engine.trainer import Trainer
+from fedlens.engine.trainer import Delivery, Record, Trainer
 from fedlens.errors import RunError
-from fedlens.local import Broken, Diverged, Trained
-from fedlens.methods import Client
+from fedlens.local import Broken, Diverged
 from fedlens.methods.method import Vectors
 from fedlens.server import AnyReducer, Sum
 from fedlens.server.collect import Accumulator, for_the_rest, for_updates
 from fedlens.tree import Tree
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one visit left behind. `examples`: n_i; `samples`: how many passed through training, epochs counted.
-
-    Losses are means over the first and the last batch, in nats; the norm is over parameters only.
-    """
-
-    client: int
-    examples: int
-    samples: int
-    steps: int
-    loss_first: float
-    loss_last: float
-    update_norm: float
 
 
 @dataclass
@@ -72,10 +55,8 @@ class Sequential:
         """
         outcome, most = Outcome(for_the_rest(self.rule)), (-1, 0)
         for visit in visits:
-            kept = memory.get(visit.client, {})
-            client = self.trainer.client(tree, received, visit, kept)
             try:
-                trained = self.trainer.train(tree, visit, client, kept)
+                delivery = self.trainer.visit(tree, received, visit, memory.get(visit.client, {}))
             except Diverged as failure:
                 if not self.skip_failures:
                     raise _told(failure, visit) from None
@@ -83,32 +64,25 @@ class Sequential:
                 continue
             except Broken as failure:
                 raise _broken(failure, visit) from failure.__cause__
-            self._add(outcome, tree, visit, client, trained)
+            self._add(outcome, visit, delivery)
             # Integer buffers are copied from the client with most examples: a choice that no order of clients changes.
             if (visit.examples, -visit.client) > most:
-                most, outcome.integers = (visit.examples, -visit.client), trained.integers
+                most, outcome.integers = (visit.examples, -visit.client), delivery.integers
         if not outcome.records:
             raise _all_failed(visits, outcome)
         return outcome
 
-    def _add(self, outcome: Outcome, tree: Tree, visit: Visit, client: Client, trained: Trained) -> None:
-        weights, rest = trained.vector.tensor_split([tree.layout.trained])
-        upload, remembered = self.trainer.upload(visit, client, weights)
-        counted = {name: 1.0 if self.trainer.method.weights.get(name) == "uniform" else visit.weight for name in upload}
-        for name, vector in upload.items():
+    def _add(self, outcome: Outcome, visit: Visit, delivery: Delivery) -> None:
+        uniform = {name for name, how in self.trainer.method.weights.items() if how == "uniform"}
+        for name, vector in delivery.upload.items():
             if name not in outcome.sums:
                 outcome.sums[name] = for_updates(self.rule) if name == "update" else Sum()
-            outcome.sums[name].add(vector, counted[name])
-        outcome.rest.add(rest - tree.vector[tree.layout.trained :], visit.weight)
-        norm = upload["update"].norm().item()
-        outcome.squares += counted["update"] * norm**2
-        losses, samples = trained.losses, sum(len(indices) for indices in visit.batches)
-        outcome.records.append(Record(visit.client, visit.examples, samples, len(losses), losses[0], losses[-1], norm))
-        state = {f"method.{name}": vector for name, vector in remembered.items()}
-        if self.trainer.local.keep_optimizer:
-            state |= {f"optimizer.{name}": vector for name, vector in trained.optimizer.items()}
-        if state:
-            outcome.memory[visit.client] = state
+            outcome.sums[name].add(vector, 1.0 if name in uniform else visit.weight)
+        outcome.rest.add(delivery.rest, visit.weight)
+        outcome.squares += (1.0 if "update" in uniform else visit.weight) * delivery.record.update_norm**2
+        outcome.records.append(delivery.record)
+        if delivery.memory:
+            outcome.memory[visit.client] = delivery.memory
 
 
 def _told(failure: Diverged, visit: Visit) -> RunError:

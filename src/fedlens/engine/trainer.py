@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,21 +16,50 @@ from fedlens.engine.plan import Visit
 from fedlens.local import AnyAttack, Batch, Local, Optimizer, Trained, Work, train
 from fedlens.local.augment import crop_flip, draw_crop_flip
 from fedlens.local.optimizer import Correct
-from fedlens.local.step import Loss
+from fedlens.local.step import Loss, Phase
 from fedlens.methods import Answers, Client, Lesson, Method
 from fedlens.methods.method import Vectors
 from fedlens.seeds import generator, torch_seed
 from fedlens.tree import Bound, Tree
 
+Hook = Callable[[Tensor, Tensor, Client], Tensor]
 GATHERED = 2**20  # numbers that are gathered at once: 4 MB in float32, which stays in the caches
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one visit left behind. `examples`: n_i; `samples`: how many passed through training, epochs counted.
+
+    Losses are means over the first and the last batch, in nats; the norm is over parameters only.
+    """
+
+    client: int
+    examples: int
+    samples: int
+    steps: int
+    loss_first: float
+    loss_last: float
+    update_norm: float
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a visit gives: the upload by name, the change of what no method touches [P - T], integer buffers, a record,
+    and the client's new state."""
+
+    upload: Vectors
+    rest: Tensor
+    integers: Vectors
+    record: Record
+    memory: Vectors
 
 
 @dataclass(frozen=True)
 class Trainer:
     """What is the same for all clients: the module, the examples, the local work, the method.
 
-    A client's state is one dict of vectors: what the method remembers under "method.NAME" and, where it is to be kept,
-    what the optimiser does under "optimizer.NAME".
+    A client's state is one dict of vectors: what the method remembers under "method.NAME"; where it is to be kept, what
+    the optimiser does under "optimizer.NAME"; the entries that never travel under "kept", its own model under "own".
     """
 
     bound: Bound
@@ -41,6 +71,50 @@ class Trainer:
     augment: bool = False
     attackers: frozenset[int] = frozenset()
 
+    def visit(self, tree: Tree, received: Vectors, visit: Visit, kept: Vectors) -> Delivery:
+        """All of `visit`: train, send, remember. Raises Diverged or Broken."""
+        begin = self.personal(tree, kept) if self.method.own is None else tree
+        client = self.client(begin, received, visit, kept)
+        trained = self.train(begin, visit, client, kept)
+        weights, rest = trained.vector.tensor_split([tree.layout.trained])
+        upload, remembered = self.upload(visit, client, weights)
+        memory = {f"method.{name}": vector for name, vector in remembered.items()}
+        if self.local.keep_optimizer:
+            memory |= {f"optimizer.{name}": vector for name, vector in trained.optimizer.items()}
+        change = rest - begin.vector[tree.layout.trained :]
+        losses, steps = trained.losses, len(trained.losses)
+        if self.kept is not None:
+            memory["kept"] = trained.vector[self.kept]
+            here, there = self.kept.tensor_split([tree.layout.trained])
+            upload = {name: vector.masked_fill(here, 0.0) for name, vector in upload.items()}
+            change = change.masked_fill(there, 0.0)
+        if self.method.own is not None:
+            own = self.train(self.personal(tree, kept), visit, client, {}, self.method.own)
+            memory["own"], steps = own.vector, 2 * steps
+        samples = steps // len(losses) * sum(len(indices) for indices in visit.batches)
+        norm = upload["update"].norm().item()
+        record = Record(visit.client, visit.examples, samples, steps, losses[0], losses[-1], norm)
+        return Delivery(upload, change, trained.integers, record, memory)
+
+    def personal(self, tree: Tree, kept: Vectors) -> Tree:
+        """The client's own model, given the server's `tree`; before its first visit that is `tree` itself."""
+        if "own" in kept:
+            return tree.with_(kept["own"])
+        if "kept" in kept and self.kept is not None:
+            return tree.with_(tree.vector.masked_scatter(self.kept, kept["kept"]))
+        return tree
+
+    @cached_property
+    def kept(self) -> Tensor | None:
+        """Booleans [P], true where entries never leave a client; None where all travel."""
+        keeps = self.method.keeps
+        return None if keeps is None else self.bound.layout.mask(keeps)
+
+    def tuned(self, tree: Tree, visit: Visit) -> Tensor:
+        """`tree` [P] after plain training on `visit`: what a client makes of it for itself."""
+        seed = torch_seed(self.seed, "tune", visit.client)
+        return train(self.bound, tree, Work(self.batches(visit), visit.rate, seed), Optimizer(self.local)).vector
+
     def client(self, tree: Tree, received: Vectors, visit: Visit, kept: Vectors) -> Client:
         """What the method may know of `visit`."""
         start = tree.vector[: tree.layout.trained]
@@ -49,17 +123,30 @@ class Trainer:
         reach = Optimizer(self.local).reach(len(visit.batches))
         return Client(start, {name: received[name] for name in self.method.sends}, memory, visit.rate, reach)
 
-    def train(self, tree: Tree, visit: Visit, client: Client, kept: Vectors) -> Trained:
-        """Train from `tree`; raises Diverged or Broken."""
+    def train(self, tree: Tree, visit: Visit, client: Client, kept: Vectors, own: Hook | None = None) -> Trained:
+        """Train from `tree`; raises Diverged or Broken. `own` corrects the gradients of a client's second model."""
         state = {
             name.removeprefix("optimizer."): v.clone() for name, v in kept.items() if name.startswith("optimizer.")
         }
         seed, method = torch_seed(self.seed, "module", visit.round, visit.client), self.method
         with _tapped(self.bound.module, wanted=method.loss is not None) as tap:
             loss = self._loss(tree, visit, client, tap)
-            correct, perturb = _of(client, method.correct), _of(client, method.perturb)
-            work = Work(self.batches(visit), visit.rate, seed, correct, loss, perturb)
+            correct = _of(client, method.correct if own is None else own)
+            perturb, phases = _of(client, method.perturb), self._phases(len(visit.batches))
+            work = Work(self.batches(visit), visit.rate, seed, correct, loss, perturb, phases, visit.frozen_statistics)
             return train(self.bound, tree, work, Optimizer(self.local), state or None)
+
+    def _phases(self, steps: int) -> tuple[Phase, ...]:
+        """The method's phases in steps, shares rounded so that they add up to `steps`."""
+        phases, done, share = [], 0, 0.0
+        for part in self.method.phases:
+            assert self.kept is not None  # the contract: phases move what is kept, or what is not
+            kept = self.kept[: self.bound.layout.trained]
+            share += part.share
+            end = round(share * steps)
+            phases.append(Phase(end - done, kept if part.moves == "sent" else ~kept))
+            done = end
+        return tuple(phases)
 
     def upload(self, visit: Visit, client: Client, weights: Tensor) -> tuple[Vectors, Vectors]:
         """What the client sends and remembers; an attacker sends something else."""
@@ -137,6 +224,6 @@ def _tapped(module: nn.Module, wanted: bool) -> Iterator[_Tap]:
             handle.remove()
 
 
-def _of(client: Client, hook: Callable[[Tensor, Tensor, Client], Tensor] | None) -> Correct | None:
+def _of(client: Client, hook: Hook | None) -> Correct | None:
     """The method's hook for this client."""
     return None if hook is None else lambda gradient, weights: hook(gradient, weights, client)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -46,6 +46,13 @@ class Evaluation:
         shares = self.confusion.sum(0) / self.confusion.sum()
         shares = shares[shares > 0]
         return float(-(shares * np.log(shares)).sum() / math.log(len(self.confusion))) + 0.0
+
+
+def pooled(seen: Sequence[Evaluation]) -> Evaluation:
+    """One evaluation over the examples of several."""
+    examples = sum(one.examples for one in seen)
+    loss = sum(one.loss * one.examples for one in seen) / max(1, examples)
+    return Evaluation(np.sum([one.confusion for one in seen], 0), loss)
 
 
 @torch.inference_mode()

@@ -50,7 +50,9 @@ class Local:
     the weights (Loshchilov and Hutter 2019), for every optimiser alike. `clip_norm` bounds the global gradient norm.
     `scale_lr_by_size`: the rate is multiplied by n_i / (mean n) of the client, as source 002 meant it; the factor is
     applied afresh each round and never compounds. `keep_optimizer`: momentum and Adam's moments stay with the client
-    from visit to visit; by default they start from zero each round.
+    from visit to visit; by default they start from zero each round. `freeze_statistics_from`: from this part of the
+    rounds on (0: always), batch norm normalises by the running statistics as received and leaves them alone (FixBN:
+    Zhong et al. 2023). None: never.
     """
 
     epochs: Count = 1
@@ -67,6 +69,7 @@ class Local:
     schedule: Schedule = Schedule()
     scale_lr_by_size: bool = False
     keep_optimizer: bool = False
+    freeze_statistics_from: Fraction | None = None
 
     @model_validator(mode="after")
     def _options_belong_to_the_optimizer(self) -> Local:
@@ -88,3 +91,7 @@ class Local:
     def step_count(self, examples: int) -> int:
         """K_i: the optimiser steps of a client of `examples` examples in one round."""
         return self.steps or self.epochs * math.ceil(examples / self.batch_size(examples))
+
+    def freezes_statistics(self, round: int, rounds: int) -> bool:
+        """Whether running statistics are held fixed in `round` (from 1) of `rounds`."""
+        return self.freeze_statistics_from is not None and round > int(self.freeze_statistics_from * rounds)

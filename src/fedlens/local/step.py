@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fedlens.local.optimizer import Correct, Optimizer, State
+from fedlens.local.statistics import freeze_statistics
 from fedlens.tree import Bound, Tree
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # outputs [B, C], labels [B], inputs [B, ...] -> scalar
@@ -36,12 +39,21 @@ class Broken(Exception):
         self.step = step
 
 
+class Phase(NamedTuple):
+    """`steps` steps that leave the parameters marked in `fixed` bool [T] where they are."""
+
+    steps: int
+    fixed: Tensor
+
+
 @dataclass(frozen=True)
 class Work:
     """What one client is to do: step through `batches` (made one at a time) at `rate`.
 
     `seed` starts the random numbers that the module itself draws (dropout). `correct` is the method's gradient hook,
     `loss` its loss (None: cross-entropy), `perturb` (gradient, weights) -> offset at which the gradient is taken anew.
+    `phases` follow one another, each with a fresh optimiser; () is one in which all parameters move. With
+    `frozen_statistics` batch norm normalises by the running statistics as received and leaves them alone.
     """
 
     batches: Iterable[Batch]
@@ -50,6 +62,8 @@ class Work:
     correct: Correct | None = None
     loss: Loss | None = None
     perturb: Correct | None = None
+    phases: tuple[Phase, ...] = ()
+    frozen_statistics: bool = False
 
     def value(self, bound: Bound, inputs: Tensor, labels: Tensor) -> float:
         """The loss of a batch, and its gradient in `bound.gradient`."""
@@ -78,26 +92,54 @@ def train(bound: Bound, start: Tree, work: Work, optimizer: Optimizer, state: St
     """
     bound.load(start)
     bound.module.train()
-    weights = bound.vector[: bound.layout.trained]
-    state = optimizer.start(weights) if state is None else state
+    if work.frozen_statistics:
+        freeze_statistics(bound.module)
     losses: list[float] = []
+    batches = enumerate(work.batches, 1)
     # Dropout draws from PyTorch's one CPU generator: seed it for this visit alone and give the user's state back.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(work.seed)
-        for number, (inputs, labels) in enumerate(work.batches, 1):
-            try:
-                losses.append(work.value(bound, inputs, labels))
-                if work.perturb is not None and math.isfinite(losses[-1]):
-                    _again_beside(bound, work, inputs, labels, work.perturb)
-            except Exception as error:
-                raise Broken(number) from error
-            if not math.isfinite(losses[-1]):
-                raise Diverged(number, losses[-1], work.rate, f"loss is {losses[-1]}")
-            with torch.no_grad():
-                optimizer.step(weights, bound.gradient, state, work.rate, work.correct)
+        if not work.phases:
+            state = optimizer.start(bound.vector[: bound.layout.trained]) if state is None else state
+            losses += [_step(bound, work, number, batch, optimizer, state) for number, batch in batches]
+        for phase in work.phases:
+            state = optimizer.start(bound.vector[: bound.layout.trained])
+            for number, batch in islice(batches, phase.steps):
+                losses.append(_step(bound, work, number, batch, optimizer, state, phase.fixed))
     if not math.isfinite(bound.vector.norm().item()):  # one pass; isfinite().all() takes ten times as long
         raise Diverged(len(losses), losses[-1], work.rate, "a weight is not finite")
-    return Trained(bound.vector.clone(), bound.copied_integers(), losses, state)
+    return Trained(bound.vector.clone(), bound.copied_integers(), losses, state or {})
+
+
+def _step(
+    bound: Bound,
+    work: Work,
+    number: int,
+    batch: Batch,
+    optimizer: Optimizer,
+    state: State,
+    fixed: Tensor | None = None,
+) -> float:
+    """One step on `batch`; its loss."""
+    inputs, labels = batch
+    try:
+        loss = work.value(bound, inputs, labels)
+        if work.perturb is not None and math.isfinite(loss):
+            _again_beside(bound, work, inputs, labels, work.perturb)
+    except Exception as error:
+        raise Broken(number) from error
+    if not math.isfinite(loss):
+        raise Diverged(number, loss, work.rate, f"loss is {loss}")
+    with torch.no_grad():
+        weights = bound.vector[: bound.layout.trained]
+        if fixed is None:
+            optimizer.step(weights, bound.gradient, state, work.rate, work.correct)
+        else:
+            bound.gradient[fixed] = 0  # it must not count in the norm that is clipped
+            held = weights[fixed]
+            optimizer.step(weights, bound.gradient, state, work.rate, work.correct)
+            weights[fixed] = held  # nor do weight decay and corrections reach it
+    return loss
 
 
 def _again_beside(bound: Bound, work: Work, inputs: Tensor, labels: Tensor, perturb: Correct) -> None:

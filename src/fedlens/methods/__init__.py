@@ -8,6 +8,7 @@ Offers: Method (the contract) with Client, Lesson, Server, Reduced; METHODS (the
 from collections.abc import Callable
 
 from fedlens.methods.adaptive import fedadagrad, fedadam, fedavgm, fedyogi
+from fedlens.methods.ditto import ditto
 from fedlens.methods.fedavg import fedavg, fedsgd
 from fedlens.methods.feddyn import feddyn
 from fedlens.methods.fedexp import fedexp
@@ -15,8 +16,9 @@ from fedlens.methods.fednova import fednova
 from fedlens.methods.fedprox import fedprox
 from fedlens.methods.fedsam import fedasam, fedsam
 from fedlens.methods.labelskew import fedlc, fedntd, fedrs
-from fedlens.methods.method import Answers, Client, Lesson, Method, Reduced, Server
+from fedlens.methods.method import Answers, Client, Lesson, Method, Phase, Reduced, Server
 from fedlens.methods.moon import moon
+from fedlens.methods.partial import fedbabu, fedbn, fedper, fedrep, lgfedavg
 from fedlens.methods.scaffold import scaffold
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -37,6 +39,12 @@ METHODS: dict[str, Callable[..., Method]] = {
     "fedrs": fedrs,
     "fedntd": fedntd,
     "moon": moon,
+    "fedbn": fedbn,
+    "fedper": fedper,
+    "fedrep": fedrep,
+    "fedbabu": fedbabu,
+    "lg-fedavg": lgfedavg,
+    "ditto": ditto,
 }
 
 __all__ = [
@@ -45,23 +53,30 @@ __all__ = [
     "Client",
     "Lesson",
     "Method",
+    "Phase",
     "Reduced",
     "Server",
+    "ditto",
     "fedadagrad",
     "fedadam",
     "fedasam",
     "fedavg",
     "fedavgm",
+    "fedbabu",
+    "fedbn",
     "feddyn",
     "fedexp",
     "fedlc",
     "fednova",
     "fedntd",
+    "fedper",
     "fedprox",
+    "fedrep",
     "fedrs",
     "fedsam",
     "fedsgd",
     "fedyogi",
+    "lgfedavg",
     "moon",
     "scaffold",
 ]

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from fedlens.local.settings import Local
+from fedlens.tree import Slot
 
 Vectors = Mapping[str, Tensor]
 Weighting = Literal["server", "uniform"]
@@ -57,6 +58,13 @@ class Lesson:
     client: Client
     features: Tensor | None
     answers: Callable[[Tensor], Answers]
+
+
+class Phase(NamedTuple):
+    """This `share` of a visit's steps moves only the parameters that a client keeps, or only those that it sends."""
+
+    share: float
+    moves: Literal["kept", "sent"]
 
 
 @dataclass(frozen=True)
@@ -106,13 +114,21 @@ class Method:
     number it starts from in every entry, or "model": the parameters as first received. `sends` are the names of server
     memory that travel to the clients. `weights`: how each upload is averaged, "server" (as the experiment's
     server.weights says, the default) or "uniform". `check` raises ValueError ("what; what to do") for local work that
-    the method's definition excludes. `settings` are its hyperparameters, as they stand in the TOML file; two methods of
+    the method's definition excludes.
+
+    What makes models personal: `keeps` (slot) says which tensors stay with each client and never travel (parameters,
+    running statistics); the functions above then see no difference, and what they send is zero there. `phases` of a
+    visit, in order; () is one in which all moves. `own` (gradient, weights v_i, client) -> gradient: each client also
+    trains a second model v_i of its own, from the received one on, on the same batches after the first. `tune`: epochs
+    that a client trains what it received before its personal accuracy is measured, at the end of the run.
+
+    `settings` are the method's hyperparameters, as they stand in the TOML file; two methods of
     one name and settings are equal.
     """
 
     name: str
     source: str
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float | str] = field(default_factory=dict)
     loss: Callable[[Tensor, Tensor, Lesson], Tensor] | None = field(default=None, compare=False)
     correct: Callable[[Tensor, Tensor, Client], Tensor] | None = field(default=None, compare=False)
     perturb: Callable[[Tensor, Tensor, Client], Tensor] | None = field(default=None, compare=False)
@@ -123,3 +139,17 @@ class Method:
     sends: tuple[str, ...] = ()
     weights: Mapping[str, Weighting] = field(default_factory=dict)
     check: Callable[[Local], None] = field(default=any_local, compare=False)
+    keeps: Callable[[Slot], bool] | None = field(default=None, compare=False)
+    phases: tuple[Phase, ...] = field(default=(), compare=False)
+    own: Callable[[Tensor, Tensor, Client], Tensor] | None = field(default=None, compare=False)
+    tune: int = field(default=0, compare=False)
+
+    @property
+    def personal(self) -> bool:
+        """Whether clients end up with models of their own."""
+        return self.keeps is not None or self.own is not None
+
+    @property
+    def one_model(self) -> bool:
+        """Whether the server holds a whole model. It does not where clients keep what they train."""
+        return self.keeps is None or bool(self.phases and all(phase.moves == "sent" for phase in self.phases))

@@ -1,8 +1,9 @@
 """Networks for images, small and well known, with the normalisation that is asked for.
 
-Knows: image shapes, layers, normalisation, what a network costs.
+Knows: image shapes, layers, normalisation, values read from a file, what a network costs.
 Does not know: anything federated; data, devices, training.
-Offers: Model (settings), MODELS (the table), build, swap_norm, cost, Cost. The last layer of each is called `head`.
+Offers: Model (settings), MODELS (the table), build, swap_norm, lasting, cost, Cost. The last layer of each is called
+`head`.
 """
 
 from functools import partial
@@ -17,6 +18,7 @@ from fedlens.models.mobilenet import mobilenet_mnist, mobilenetv2
 from fedlens.models.norm import swap_norm
 from fedlens.models.resnet import resnet18, resnet50, thin_resnet
 from fedlens.models.settings import Model
+from fedlens.models.start import lasting, started
 
 _DIGIT, _MNIST, _CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 
@@ -39,10 +41,11 @@ def build(model: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     """The network of `model`, float32, for images [N, *shape] (shape is C, H, W) and logits [N, classes].
 
     Initial weights come from PyTorch's global generator, which the caller seeds; batch, group and layer forms of one
-    model start from the same weights under one seed. Raises ConfigurationError for an unknown name, images the model
-    cannot take, groups that do not divide a layer's channels, and whatever fails in a user's own function.
+    model start from the same weights under one seed. Values of `model.start` then take their place, and what
+    `model.freeze` names takes no gradient. Raises ConfigurationError for an unknown name, images the model cannot take,
+    groups that do not divide a layer's channels, a file that does not fit, and whatever fails in a user's own function.
     """
-    return assemble(MODELS, model, shape, classes)
+    return started(assemble(MODELS, model, shape, classes), model)
 
 
-__all__ = ["MODELS", "Cost", "Entry", "Model", "build", "cost", "swap_norm"]
+__all__ = ["MODELS", "Cost", "Entry", "Model", "build", "cost", "lasting", "swap_norm"]

@@ -33,6 +33,11 @@ class Partition:
             raise IndexError(f"client {i} of {len(self)}")
         return self.indices[self.offsets[i] : self.offsets[i + 1]]
 
+    def only(self, i: int) -> Partition:
+        """As many clients, of whom client `i` alone has its samples."""
+        indices = self.client(i)
+        return Partition(indices, np.where(np.arange(len(self) + 1) > i, len(indices), 0))
+
     @property
     def sizes(self) -> Ints:
         """n_i, the samples of every client: i64 [K]."""

@@ -78,13 +78,16 @@ def _method(value: Any) -> Any:
     if name not in METHODS:
         guess = nearest(name, METHODS)
         raise ValueError(f"no method '{name}'; " + (f"Did you mean '{guess}'?" if guess else _one_of(METHODS)))
-    known = list(inspect.signature(METHODS[name]).parameters)
+    known = inspect.signature(METHODS[name]).parameters
     for key in given:
         if key not in known:
             guess = nearest(key, known)
             takes = _one_of(known) if known else f"{name} takes no settings."
             raise ValueError(f"'{key}' is not a setting of {name}; " + (f"Did you mean '{guess}'?" if guess else takes))
-        if isinstance(given[key], bool) or not isinstance(given[key], int | float):
+        wants_text = isinstance(known[key].default, str)
+        if wants_text and not isinstance(given[key], str):
+            raise ValueError(f"{key} = {given[key]!r} is not a text; set for example {key} = '{known[key].default}'")
+        if not wants_text and (isinstance(given[key], bool) or not isinstance(given[key], int | float)):
             raise ValueError(f"{key} = {given[key]!r} is not a number; set for example {key} = 0.1")
     return METHODS[name](**given)
 
@@ -129,6 +132,15 @@ class Experiment:
     @model_validator(mode="after")
     def _method_accepts_the_local_work(self) -> Experiment:
         self.method.check(self.local)
+        return self
+
+    @model_validator(mode="after")
+    def _personal_models_can_be_measured(self) -> Experiment:
+        if self.method.personal and not self.clients.holdout:
+            raise ValueError(
+                f"{self.method.name} gives each client a model of its own, which is measured on the client's own "
+                "hold-out; set clients.holdout, for example 0.2"
+            )
         return self
 
     @model_validator(mode="after")

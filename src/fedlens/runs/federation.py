@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from fedlens.data import Split, load
-from fedlens.engine import Federated, Plan, Pooled, Sequential, Trainer
+from fedlens.engine import Federated, Plan, Pooled, Sequential, Trainer, Visit
+from fedlens.engine.plan import passes
 from fedlens.errors import ConfigurationError, DataError
 from fedlens.local import Local
 from fedlens.methods import fedavg
@@ -62,6 +63,14 @@ class Federation:
         """Sequential steps of one client in a round, on average over clients."""
         return max(1, round(float(np.mean([self.experiment.local.step_count(int(n)) for n in self.deal.sizes]))))
 
+    def tuning(self, client: int, epochs: int) -> Visit:
+        """`epochs` epochs at `client` after the last round, at the last round's rate."""
+        e, indices = self.experiment, self.deal.client(client)
+        local = dataclasses.replace(e.local, epochs=epochs, steps=None)
+        size, steps = local.batch_size(len(indices)), local.step_count(len(indices))
+        batches = passes(indices, size, lambda number: generator(e.seed, "tune", client, number), 0, steps)
+        return Visit(client, e.rounds + 1, indices, tuple(batches), local.rate(e.rounds, e.rounds), 1.0)
+
     def redealt(self) -> Federation:
         """The same examples and sizes, dealt again IID."""
         deal = redeal(self.deal, generator(self.experiment.seed, "redeal"))
@@ -87,7 +96,8 @@ class Federation:
         local = dataclasses.replace(e.local, keep_optimizer=True, scale_lr_by_size=False, schedule=shorter)
         plan = Pooled(indices, local.step_count(len(indices)), rounds, local, e.seed)
         twin = self._twin(plan, self.deal, local=local)
-        return dataclasses.replace(twin, experiment=dataclasses.replace(e, evaluate_every=rounds))
+        held = None if self.held is None else self.held.only(client)
+        return dataclasses.replace(twin, experiment=dataclasses.replace(e, evaluate_every=rounds), held=held)
 
     def _twin(self, plan: Plan, deal: Partition, local: Local | None = None) -> Federation:
         engine = self.engine
@@ -95,7 +105,7 @@ class Federation:
             # Training without a federation is plain, whatever the method under study does.
             trainer = dataclasses.replace(engine.trainer, local=local, method=fedavg(), attackers=frozenset())
             engine = dataclasses.replace(engine, trainer=trainer, rule=Mean())
-        return dataclasses.replace(self, plan=plan, deal=deal, held=None, engine=engine)
+        return dataclasses.replace(self, plan=plan, deal=deal, engine=engine)
 
 
 def prepare(experiment: Experiment) -> Federation:
@@ -129,6 +139,7 @@ def prepare(experiment: Experiment) -> Federation:
     )
     engine = Sequential(trainer, experiment.server.reduce, skip_failures=experiment.clients.on_failure == "skip")
     threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
+    _keeps_some(trainer)
     return Federation(experiment, split, deal, held, _federated(experiment, deal), engine, start, network, threads)
 
 
@@ -180,3 +191,20 @@ def _attackers(experiment: Experiment) -> frozenset[int]:
 def _federated(experiment: Experiment, deal: Partition) -> Federated:
     e = experiment
     return Federated(deal, e.clients.cohort, e.rounds, e.local, e.server, e.seed)
+
+
+def _keeps_some(trainer: Trainer) -> None:
+    """Where a method keeps a part of the model at the clients, there must be such a part, and another to send."""
+    kept, layout, method = trainer.kept, trainer.bound.layout, trainer.method
+    if kept is None or (kept.any() and not kept[: layout.trained].all()):
+        return
+    layers = sorted({slot.name.rpartition(".")[0] for slot in layout.slots})
+    what = f"{method.name} finds no part of the model to keep at the clients"
+    if kept.any():
+        what = f"{method.name} finds no part of the model to share"
+    raise ConfigurationError(
+        what,
+        where="method",
+        seen=f"layers {', '.join(layers[:8])}{', ...' if len(layers) > 8 else ''}",
+        do="Name the layer of logits with method.head, or choose a model that has such layers.",
+    )

@@ -137,7 +137,8 @@ def _averaged(federation: Federation, state: State, number: int, tree: Tree) -> 
 
 def _evaluated(federation: Federation, state: State) -> State:
     began = time.perf_counter()
-    measured = measure(federation, state.tree)
+    last = state.round == federation.plan.rounds
+    measured = measure(federation, state.tree, state.memory, last=last)
     if state.average is not None:
         measured["accuracy_averaged"] = test_set(federation, state.tree.with_(state.average)).accuracy
     seconds = time.perf_counter() - began

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 
 from fedlens.data import Dataset
 from fedlens.local import Batch, evaluate
-from fedlens.local.evaluate import Evaluation, has_batch_norm
+from fedlens.local.evaluate import Evaluation, has_batch_norm, pooled
+from fedlens.methods.method import Vectors
 from fedlens.runs.federation import Federation
 from fedlens.seeds import generator
 from fedlens.tree import Tree
@@ -19,28 +21,47 @@ from fedlens.tree import Tree
 BATCH = 100  # images per evaluation batch: larger ones leave the caches and take up to twice as long
 
 
-def measure(federation: Federation, tree: Tree) -> dict[str, Any]:
-    """The evaluation part of a round's row; fractions in [0, 1], loss in nats per example."""
-    bound = federation.engine.trainer.bound
-    dtype, classes, test = tree.vector.dtype, federation.classes, federation.split.test
-    seen = test_set(federation, tree)
-    counts = federation.counts()
-    row: dict[str, Any] = {
-        "accuracy": seen.accuracy,
-        "loss": _number(seen.loss),
-        "recall": [_number(value) for value in seen.recall],
-        "predicted_entropy": seen.predicted_entropy,
-        "worst_decile": worst_decile(by_label_mix(seen.recall, counts)),
-    }
-    if has_batch_norm(bound.module):
-        shuffled = generator(federation.experiment.seed, "evaluate").permutation(len(test))
-        batch = evaluate(bound.module, batches(test, dtype, shuffled), classes, statistics="batch")
-        row["accuracy_batch_statistics"] = batch.accuracy
-    if federation.held is not None:
-        accuracies = _held_out(federation, dtype)
-        row["holdout_accuracy"] = float(accuracies.mean())
-        row["worst_decile"] = worst_decile(accuracies)
+def measure(federation: Federation, tree: Tree, memory: Mapping[int, Vectors], *, last: bool) -> dict[str, Any]:
+    """The evaluation part of a round's row; fractions in [0, 1], loss in nats per example.
+
+    "accuracy" is the server's model on the test set, "holdout_accuracy" the same model on every client's hold-out,
+    "personal_accuracy" every client's own model on its own hold-out, each a mean over clients. What has no whole model
+    on the server has the last one alone, and class by class numbers from all hold-outs together.
+    """
+    method = federation.engine.trainer.method
+    row = _server_model(federation, tree) if method.one_model else {}
+    if method.personal and (last or not method.tune):
+        models = personal_models(federation, tree, memory)
+        seen = on_hold_outs(federation, models)
+        row = row or _one_by_one(pooled(seen))
+        row["personal_accuracy"] = _mean_accuracy(seen)
+        row["personal_worst_decile"] = worst_decile(np.array([one.accuracy for one in seen]))
     return row
+
+
+def _server_model(federation: Federation, tree: Tree) -> dict[str, Any]:
+    module, seen = federation.module, test_set(federation, tree)
+    row = {"accuracy": seen.accuracy, **_one_by_one(seen)}
+    row["worst_decile"] = worst_decile(by_label_mix(seen.recall, federation.counts()))
+    if has_batch_norm(module):
+        test = federation.split.test
+        shuffled = generator(federation.experiment.seed, "evaluate").permutation(len(test))
+        shown = batches(test, tree.vector.dtype, shuffled)
+        row["accuracy_batch_statistics"] = evaluate(module, shown, federation.classes, statistics="batch").accuracy
+    if federation.held is not None:
+        on_held = on_hold_outs(federation, itertools.repeat(tree))
+        row["holdout_accuracy"] = _mean_accuracy(on_held)
+        row["worst_decile"] = worst_decile(np.array([one.accuracy for one in on_held]))
+    return row
+
+
+def _one_by_one(seen: Evaluation) -> dict[str, Any]:
+    recall = [_number(value) for value in seen.recall]
+    return {"loss": _number(seen.loss), "recall": recall, "predicted_entropy": seen.predicted_entropy}
+
+
+def _mean_accuracy(seen: Sequence[Evaluation]) -> float:
+    return float(np.mean([one.accuracy for one in seen]))
 
 
 def test_set(federation: Federation, tree: Tree) -> Evaluation:
@@ -75,16 +96,33 @@ def worst_decile(accuracies: np.ndarray) -> float:
     return float(worst.mean())
 
 
-def _held_out(federation: Federation, dtype: torch.dtype) -> np.ndarray:
-    """Accuracy [K'] of the model on each client's own hold-out, over clients that have one."""
-    held, train = federation.held, federation.split.train
+def owners(federation: Federation) -> list[int]:
+    """Clients that have a hold-out."""
+    held = federation.held
     assert held is not None
-    owners = [client for client in range(len(held)) if len(held.client(client))]
-    found: list[Evaluation] = []
-    for client in owners:
-        part = batches(train, dtype, held.client(client))
-        found.append(evaluate(federation.module, part, federation.classes))
-    return np.array([one.accuracy for one in found])
+    return [client for client in range(len(held)) if len(held.client(client))]
+
+
+def on_hold_outs(federation: Federation, models: Iterable[Tree]) -> list[Evaluation]:
+    """Each client's hold-out under the model that is its turn, over clients that have one."""
+    held, bound, train = federation.held, federation.engine.trainer.bound, federation.split.train
+    assert held is not None
+    found = []
+    for client, tree in zip(owners(federation), models, strict=False):
+        bound.load(tree)
+        shown = batches(train, tree.vector.dtype, held.client(client))
+        found.append(evaluate(bound.module, shown, federation.classes))
+    return found
+
+
+def personal_models(federation: Federation, tree: Tree, memory: Mapping[int, Vectors]) -> Iterator[Tree]:
+    """The own model of every client that has a hold-out; tuned to its training examples where the method says so."""
+    trainer = federation.engine.trainer
+    for client in owners(federation):
+        own = trainer.personal(tree, memory.get(client, {}))
+        if trainer.method.tune:
+            own = own.with_(trainer.tuned(own, federation.tuning(client, trainer.method.tune)))
+        yield own
 
 
 def _number(value: float) -> float | None:
