@@ -39,6 +39,13 @@ def conv_bn(shape: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(layers)
 
 
+def conv_bn_without_dropout(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The same, with nothing random in it."""
+    module = conv_bn(shape, classes)
+    module.dropout = nn.Identity()
+    return module
+
+
 def experiment(**changes: object) -> Experiment:
     """A run of a second: 6 clients, 3 a round, 4 rounds."""
     settings: dict[str, object] = {

@@ -59,8 +59,8 @@ class Run:
 
     @property
     def accuracy(self) -> np.ndarray:
-        """Test accuracy over rounds."""
-        return self.metrics["accuracy"]
+        """What the run is judged by, over rounds: test accuracy, or personal accuracy without a global model."""
+        return self.metrics["accuracy" if "accuracy" in self.metrics else "personal_accuracy"]
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One client's work: optimisers, rates, augmentation, evaluation."""
+"""One client's work: optimisers, rates, evaluation."""
 
 import math
 
@@ -10,8 +10,8 @@ from torch import nn
 
 from fedlens import ConfigurationError, Local, Schedule
 from fedlens.local import Diverged, Optimizer, Work, evaluate, train
-from fedlens.local.augment import PAD, crop_flip, draw_crop_flip
-from fedlens.local.evaluate import Evaluation, has_batch_norm
+from fedlens.local.evaluate import Evaluation
+from fedlens.local.statistics import has_batch_norm
 from fedlens.tree import Layout, Tree, bind
 
 
@@ -154,21 +154,6 @@ def test_options_of_another_optimiser_are_refused():
         Local(optimizer="adam", momentum=0.9)
     with pytest.raises(ConfigurationError, match="nesterov needs momentum"):
         Local(nesterov=True)
-
-
-def test_crop_and_flip_move_every_image_as_drawn():
-    images = torch.arange(2 * 3 * 8 * 8, dtype=torch.int64).remainder(251).to(torch.uint8).view(2, 3, 8, 8)
-    draws = torch.tensor([[PAD, PAD, 0], [0, 2 * PAD, 1]])
-    moved = crop_flip(images, draws)
-    assert torch.equal(moved[0], images[0])  # the middle crop, not flipped, is the image itself
-    shifted = F.pad(images[1], (PAD, PAD, PAD, PAD))[:, 0:8, 8:16].flip(-1)
-    assert torch.equal(moved[1], shifted)
-    assert moved.dtype == torch.uint8 and moved.shape == images.shape
-
-
-def test_draws_cover_all_crops_and_both_flips():
-    draws = draw_crop_flip(2000, np.random.default_rng(0)).numpy()
-    assert set(draws[:, 0]) == set(draws[:, 1]) == set(range(9)) and set(draws[:, 2]) == {0, 1}
 
 
 class Answer(nn.Module):

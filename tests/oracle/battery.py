@@ -26,6 +26,7 @@ def check_method(make: Callable[..., Method]) -> None:
     _buffers_are_averaged_plainly_and_integers_copied(federation)
     states = list(advance(federation))
     _memory_is_written_back(federation, states)
+    _what_is_kept_never_travels(federation, states)
     _a_resumed_run_goes_on(federation, states)
     assert all(torch.isfinite(state.tree.vector).all() for state in states)
 
@@ -34,7 +35,8 @@ def federation_of(method: Method, **changes: object) -> Federation:
     """A small federation in float64 with batch norm, dropout and ragged clients, every client drawn often."""
     full = method.name == "fedsgd"
     local = Local(batch="all" if full else 4, lr=0.05)
-    clients = Clients(count=4, cohort=3, partition={"kind": "quantity", "sigma": 1.0})
+    held = 0.2 if method.personal else 0.0
+    clients = Clients(count=4, cohort=3, partition={"kind": "quantity", "sigma": 1.0}, holdout=held)
     settings = {"method": method, "local": local, "clients": clients, "rounds": 5}
     return prepare(experiment(**{**settings, "engine": Engine(precision="float64"), **changes}))
 
@@ -144,6 +146,18 @@ def _memory_is_written_back(federation: Federation, states: list[State]) -> None
             assert any(not torch.equal(values[0], later) for later in values[1:]), f"{name} of {client} stays as it was"
     for name in method.server_memory:
         assert not torch.equal(states[0].server[name], states[-1].server[name]), f"{name} stays as it was"
+
+
+def _what_is_kept_never_travels(federation: Federation, states: list[State]) -> None:
+    trainer, visited = federation.engine.trainer, {record.client for state in states for record in state.records}
+    first, last = states[0].tree.vector, states[-1].tree.vector
+    if trainer.kept is not None:
+        assert torch.equal(first[trainer.kept], last[trainer.kept])
+        assert not torch.equal(first[~trainer.kept], last[~trainer.kept])
+    if trainer.method.personal:
+        own = [trainer.personal(states[-1].tree, states[-1].memory[client]).vector for client in visited]
+        alike = bool(trainer.method.tune)  # a head that is never trained is the same everywhere
+        assert all(torch.equal(own[0], other) == alike for other in own[1:])
 
 
 def _a_resumed_run_goes_on(federation: Federation, states: list[State]) -> None:

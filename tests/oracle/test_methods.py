@@ -28,6 +28,7 @@ def relative(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 UNIFORM = {"server": {"weights": "uniform"}}
+HELD = {"count": 4, "cohort": 3, "holdout": 0.2}
 EQUAL = {"clients": {"count": 4, "cohort": 3, "partition": "iid"}, **UNIFORM}
 
 
@@ -39,6 +40,10 @@ EQUAL = {"clients": {"count": 4, "cohort": 3, "partition": "iid"}, **UNIFORM}
         (METHODS["fednova"](), EQUAL),
         (METHODS["scaffold"](), {**UNIFORM, "rounds": 1}),  # the first round: all control variates are zero
         (METHODS["fedexp"](eps=1e6), UNIFORM),  # eta_g falls to its floor of one
+        (METHODS["fedsam"](rho=0.0), {"model": {"name": "small:conv_bn_without_dropout"}}),
+        (METHODS["fedasam"](rho=0.0), {"model": {"name": "small:conv_bn_without_dropout"}}),
+        (METHODS["moon"](mu=0.0), {}),
+        (METHODS["ditto"](), {"clients": HELD}),  # the global model is trained as by FedAvg
     ],
     ids=lambda value: value.name if isinstance(value, Method) else "",
 )
@@ -46,10 +51,13 @@ def test_a_special_case_is_fedavg(method, changes):
     assert relative(final(method, **changes), final(METHODS["fedavg"](), **changes)) <= 1e-12
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("fedavg", "fedsgd", "fednova", "fedexp")])
+SAME = ("fedavg", "fedsgd", "fednova", "fedexp", "ditto")  # in the test below
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in SAME])
 def test_a_method_is_not_fedavg(name):
     # The same local work and uniform means, one class a client: what differs is the method itself.
-    skewed = {"clients": {"count": 4, "cohort": 3, "partition": "shards:1"}, **UNIFORM}
+    skewed = {"clients": {"count": 4, "cohort": 3, "partition": "shards:1", "holdout": 0.2}, **UNIFORM}
     assert relative(final(METHODS[name](), **skewed), final(METHODS["fedavg"](), **skewed)) > 1e-6
 
 
@@ -68,8 +76,12 @@ def _potential_feddyn(weights: torch.Tensor, client: Client) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("method", "potential"),
-    [(METHODS["fedprox"](mu=0.3), _potential_fedprox), (METHODS["feddyn"](alpha=0.3), _potential_feddyn)],
-    ids=["fedprox", "feddyn"],
+    [
+        (METHODS["fedprox"](mu=0.3), _potential_fedprox),
+        (METHODS["feddyn"](alpha=0.3), _potential_feddyn),
+        (METHODS["ditto"](lam=0.3), _potential_fedprox),  # of the second model v_i: lambda/2 ||v_i - w||^2
+    ],
+    ids=["fedprox", "feddyn", "ditto"],
 )
 def test_a_correction_is_the_gradient_of_its_potential_by_finite_differences(method, potential):
     draw = torch.Generator().manual_seed(0)
@@ -77,10 +89,11 @@ def test_a_correction_is_the_gradient_of_its_potential_by_finite_differences(met
     client = Client(start, {}, {"h_i": h}, 0.1, 1.0)
     step = 1e-5 * torch.eye(9, dtype=torch.float64)
     numeric = torch.stack([(potential(weights + e, client) - potential(weights - e, client)) / 2e-5 for e in step])
-    added = method.correct(gradient, weights, client) - gradient
+    correct = method.own or method.correct
+    added = correct(gradient, weights, client) - gradient
     assert relative(added, numeric) <= 1e-3
     # Published code forgets the square: its pull is the same at every distance. Ours doubles with it.
-    twice = method.correct(gradient, start + 2 * (weights - start), client) - gradient
+    twice = correct(gradient, start + 2 * (weights - start), client) - gradient
     assert torch.allclose(twice + client.memory["h_i"] * (method.name == "feddyn"),
                           2 * (added + client.memory["h_i"] * (method.name == "feddyn")))  # fmt: skip
 
@@ -251,5 +264,5 @@ def test_a_method_is_frozen():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_comes_back_from_its_toml_file(name):
     local = Local(batch="all") if name == "fedsgd" else Local()
-    experiment = Experiment(method=METHODS[name](), local=local)
+    experiment = Experiment(method=METHODS[name](), local=local, clients={"holdout": 0.2})
     assert experiment_from(experiment.as_dict()) == experiment

@@ -20,6 +20,7 @@ from fedlens.errors import ConfigurationError, nearest
 from fedlens.settings import Count, settings
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)?")
+Augment = Literal["none", "flip", "crop-flip", "shift", "crop-flip-cutout"]
 FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -33,7 +34,7 @@ class Data:
     """
 
     source: str = "digits"
-    augment: Literal["none", "crop-flip"] = "none"
+    augment: Augment = "none"
     size: Count | None = None
     directory: str | None = None
 

@@ -66,7 +66,7 @@ class Network:
 
     def invited(self, cohort: int) -> int:
         """How many clients are invited so that `cohort` (m) arrive."""
-        return math.ceil(self.over_selection * cohort - 1e-9)  # 1.1 * 10 is 11 and not 11.000000000000002
+        return math.ceil(self.over_selection * cohort - 1e-9)  # 1.1 * 50 is 55.00000000000001
 
     def reachable(self, clients: int, seed: int, round: int) -> Ints:
         """The ids of those of `clients` (K) that can be reached in `round`, sorted: i64 [at most K]."""

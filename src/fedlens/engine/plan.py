@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -96,7 +96,7 @@ class Federated:
     local: Local
     server: Server
     seed: int
-    selection: AnySelection = Uniform()
+    selection: AnySelection = field(default_factory=Uniform)
     network: Network | None = None
     bytes_down: int = 0
     bytes_up: int = 0

@@ -11,6 +11,7 @@ from fedlens.engine.plan import Visit
 from fedlens.engine.trainer import Delivery, Record, Trainer
 from fedlens.errors import RunError
 from fedlens.local import Broken, Diverged
+from fedlens.local.statistics import pooled
 from fedlens.methods.method import Vectors
 from fedlens.server import AnyReducer, Sum
 from fedlens.server.collect import Accumulator, for_the_rest, for_updates
@@ -46,6 +47,7 @@ class Sequential:
     trainer: Trainer
     rule: AnyReducer
     skip_failures: bool = False
+    recalibrate: bool = False
 
     def round(self, tree: Tree, received: Vectors, visits: Sequence[Visit], memory: Mapping[int, Vectors]) -> Outcome:
         """Run `visits` from `tree`. `received`: the server's memory; `memory`: the clients' states by number.
@@ -71,6 +73,17 @@ class Sequential:
         if not outcome.records:
             raise _all_failed(visits, outcome)
         return outcome
+
+    def recalibrated(self, tree: Tree, visits: Sequence[Visit]) -> Tree:
+        """`tree` with running statistics as the examples of `visits` have them under its parameters."""
+        if not self.recalibrate:
+            return tree
+        vector = tree.vector.clone()
+        views = tree.layout.views(vector)
+        for path, (mean, variance) in pooled([self.trainer.moments(tree, visit) for visit in visits]).items():
+            views[f"{path}.running_mean"].copy_(mean)
+            views[f"{path}.running_var"].copy_(variance)
+        return tree.with_(vector)
 
     def _add(self, outcome: Outcome, visit: Visit, delivery: Delivery) -> None:
         uniform = {name for name, how in self.trainer.method.weights.items() if how == "uniform"}

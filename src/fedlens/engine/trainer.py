@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from fedlens.data import Dataset
 from fedlens.engine.plan import Visit
 from fedlens.local import AnyAttack, Batch, Local, Optimizer, Trained, Work, train
-from fedlens.local.augment import crop_flip, draw_crop_flip
+from fedlens.local.augment import Augmentation
 from fedlens.local.optimizer import Correct
+from fedlens.local.statistics import Moments, moments
 from fedlens.local.step import Loss, Phase
 from fedlens.methods import Answers, Client, Lesson, Method
 from fedlens.methods.method import Vectors
@@ -23,6 +25,7 @@ from fedlens.seeds import generator, torch_seed
 from fedlens.tree import Bound, Tree
 
 Hook = Callable[[Tensor, Tensor, Client], Tensor]
+MEASURED = 100  # examples in a batch whose moments are taken
 GATHERED = 2**20  # numbers that are gathered at once: 4 MB in float32, which stays in the caches
 
 
@@ -68,7 +71,7 @@ class Trainer:
     method: Method
     seed: int
     attack: AnyAttack
-    augment: bool = False
+    augment: Augmentation | None = None
     attackers: frozenset[int] = frozenset()
 
     def visit(self, tree: Tree, received: Vectors, visit: Visit, kept: Vectors) -> Delivery:
@@ -109,6 +112,13 @@ class Trainer:
         """Booleans [P], true where entries never leave a client; None where all travel."""
         keeps = self.method.keeps
         return None if keeps is None else self.bound.layout.mask(keeps)
+
+    def moments(self, tree: Tree, visit: Visit) -> tuple[Moments, int]:
+        """What batch norm layers are given by the visit's examples, without augmentation, under `tree`."""
+        self.bound.load(tree)
+        shown = np.array_split(visit.indices, math.ceil(visit.examples / MEASURED))
+        images = (self.data.images[torch.from_numpy(part)] for part in shown)
+        return moments(self.bound.module, (self.data.normalise(part, tree.vector.dtype) for part in images))
 
     def tuned(self, tree: Tree, visit: Visit) -> Tensor:
         """`tree` [P] after plain training on `visit`: what a client makes of it for itself."""
@@ -162,8 +172,9 @@ class Trainer:
         for group in self._groups(visit.batches):
             sizes, chosen = [len(indices) for indices in group], torch.from_numpy(np.concatenate(group))
             images = self.data.images[chosen]
-            if self.augment:
-                images = crop_flip(images, torch.cat([draw_crop_flip(size, rng) for size in sizes]))
+            if self.augment is not None:
+                draws = [self.augment.draw(size, images.shape, rng) for size in sizes]
+                images = self.augment.apply(images, torch.cat(draws))
             inputs, labels = self.data.normalise(images, self.bound.vector.dtype), self.data.labels[chosen]
             if visit.client in self.attackers:
                 labels = self.attack.labels(labels, len(self.data.classes))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
+from fedlens.local.statistics import batch_statistics
 from fedlens.local.step import Batch
 
 
@@ -65,31 +65,10 @@ def evaluate(module: nn.Module, batches: Iterator[Batch], classes: int, *, stati
     """
     confusion, loss = torch.zeros(classes * classes, dtype=torch.int64), 0.0
     module.eval()
-    with _batch_statistics(module, statistics == "batch"):
+    with batch_statistics(module) if statistics == "batch" else nullcontext():
         for inputs, labels in batches:
             outputs = module(inputs)
             loss += F.cross_entropy(outputs.double(), labels, reduction="sum").item()
             confusion += torch.bincount(labels * classes + outputs.argmax(1), minlength=classes * classes)
     table = confusion.view(classes, classes).numpy()
     return Evaluation(table, loss / max(1, int(table.sum())))
-
-
-def has_batch_norm(module: nn.Module) -> bool:
-    """Whether a layer keeps running statistics."""
-    return any(isinstance(part, _BatchNorm) and part.running_mean is not None for part in module.modules())
-
-
-@contextmanager
-def _batch_statistics(module: nn.Module, wanted: bool) -> Iterator[None]:
-    layers = [part for part in module.modules() if isinstance(part, _BatchNorm)] if wanted else []
-    kept: list[tuple[float | None, Tensor | None]] = [(part.momentum, part.num_batches_tracked) for part in layers]
-    for part in layers:
-        # In training mode a layer normalises by its batch; with momentum 0 the running statistics keep their values.
-        part.momentum, part.num_batches_tracked = 0.0, None
-        part.training = True
-    try:
-        yield
-    finally:
-        for part, (momentum, tracked) in zip(layers, kept, strict=True):
-            part.momentum, part.num_batches_tracked = momentum, tracked
-            part.training = False

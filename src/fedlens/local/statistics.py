@@ -6,8 +6,8 @@ Measured anew: Wu and Johnson, "Rethinking Batch in BatchNorm", 2021, section 3 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,26 @@ def statistics_layers(module: nn.Module) -> dict[str, _BatchNorm]:
     """The layers of `module` that keep running statistics, by dotted path."""
     parts = module.named_modules()
     return {path: part for path, part in parts if isinstance(part, _BatchNorm) and part.running_mean is not None}
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a layer keeps running statistics."""
+    return bool(statistics_layers(module))
+
+
+@contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Inside, every batch norm layer normalises by the batch; its running statistics keep their values."""
+    layers = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    kept = [(part.momentum, part.num_batches_tracked, part.training) for part in layers]
+    for part in layers:
+        # In training mode a layer normalises by its batch; with momentum 0 the running statistics keep their values.
+        part.momentum, part.num_batches_tracked, part.training = 0.0, None, True
+    try:
+        yield
+    finally:
+        for part, (momentum, tracked, training) in zip(layers, kept, strict=True):
+            part.momentum, part.num_batches_tracked, part.training = momentum, tracked, training
 
 
 def freeze_statistics(module: nn.Module) -> None:
@@ -43,19 +63,14 @@ def moments(module: nn.Module, batches: Iterable[Tensor]) -> tuple[Moments, int]
         before = sums.get(path, (torch.zeros_like(mean), torch.zeros_like(square)))
         sums[path] = before[0] + mean, before[1] + square
 
-    layers = statistics_layers(module)
     module.eval()
-    with ExitStack() as stack:
-        for path, layer in layers.items():
+    with batch_statistics(module), ExitStack() as stack:
+        for path, layer in statistics_layers(module).items():
             hook = layer.register_forward_pre_hook(lambda _, given, path=path: watch(path, given[0]))
             stack.callback(hook.remove)
-            stack.callback(setattr, layer, "momentum", layer.momentum)
-            stack.callback(setattr, layer, "num_batches_tracked", layer.num_batches_tracked)
-            layer.momentum, layer.num_batches_tracked, layer.training = 0.0, None, True
         for inputs in batches:
             count += len(inputs)
             module(inputs)
-    module.eval()
     return {path: (mean / count, square / count) for path, (mean, square) in sums.items()}, count
 
 

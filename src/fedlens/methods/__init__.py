@@ -8,7 +8,6 @@ Offers: Method (the contract) with Client, Lesson, Server, Reduced; METHODS (the
 from collections.abc import Callable
 
 from fedlens.methods.adaptive import fedadagrad, fedadam, fedavgm, fedyogi
-from fedlens.methods.ditto import ditto
 from fedlens.methods.fedavg import fedavg, fedsgd
 from fedlens.methods.feddyn import feddyn
 from fedlens.methods.fedexp import fedexp
@@ -18,7 +17,7 @@ from fedlens.methods.fedsam import fedasam, fedsam
 from fedlens.methods.labelskew import fedlc, fedntd, fedrs
 from fedlens.methods.method import Answers, Client, Lesson, Method, Phase, Reduced, Server
 from fedlens.methods.moon import moon
-from fedlens.methods.partial import fedbabu, fedbn, fedper, fedrep, lgfedavg
+from fedlens.methods.personal import ditto, fedbabu, fedbn, fedper, fedrep, lgfedavg
 from fedlens.methods.scaffold import scaffold
 
 METHODS: dict[str, Callable[..., Method]] = {

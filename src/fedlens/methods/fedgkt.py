@@ -1,7 +1,7 @@
 """FedGKT: clients and server teach each other what they think of each example; no weights are averaged.
 
 Source: He, Annavaram and Avestimehr, "Group Knowledge Transfer: Federated Learning of Large CNNs at the Edge", NeurIPS
-2020, equations 5 and 6 and Algorithm 1. Client: CE + alpha KL(server || client). Server: CE + alpha KL(client ||
+2020, section 3 and Algorithm 1. Client: CE + alpha KL(server || client). Server: CE + alpha KL(client ||
 server). KL is between softmax(z / T), times T^2, so that its gradient does not fade as T grows (Hinton et al. 2015).
 Differs from the paper: alpha, which its equations leave at 1, stands before KL on both sides (the authors' code has it
 before KL at the client and before CE at the server). Their code keeps the other side's logits by the number of a batch

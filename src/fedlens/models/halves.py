@@ -11,7 +11,6 @@ unused stem (there 23,512,970 parameters, of which 23,503,626 take part); convol
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

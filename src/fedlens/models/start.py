@@ -48,8 +48,8 @@ def lasting(model: Model) -> Model:
     if model.start is None:
         return model
     path = Path(model.start).expanduser()
-    real = path.resolve()
-    return replace(model, start=str(real) if path.is_absolute() else os.path.relpath(real))
+    real = os.path.realpath(path)
+    return replace(model, start=real if path.is_absolute() else os.path.relpath(real))
 
 
 def _taken(state: Mapping[str, Tensor], start: str, fresh: Sequence[str]) -> tuple[dict[str, Tensor], list[Problem]]:
@@ -59,7 +59,7 @@ def _taken(state: Mapping[str, Tensor], start: str, fresh: Sequence[str]) -> tup
     wanted = {name: value for name, value in state.items() if not _matches(name, fresh)}
     given = {name: value for name, value in saved.items() if not _matches(name, fresh)}
     if not wanted.keys() & given.keys():
-        seen = f"the file has {_names(saved) or 'no names'}; the model has {_names(state)}"
+        seen = f"the file has {_names(sorted(saved)) or 'no names'}; the model has {_names(state)}"
         do = "Give a state dict of this model, such as the model.safetensors of a finished run."
         do = do if wanted else "Take names off model.fresh, which covers the whole model."
         return {}, [*problems, Problem("nothing can be taken from the file", START, seen, do)]
@@ -79,7 +79,7 @@ def _missing(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[
 
 
 def _extra(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[Problem]:
-    extra = [name for name in given if name not in wanted]
+    extra = sorted(given.keys() - wanted.keys())
     if not extra:
         return []
     do = f"Give a file of this model, or add to model.fresh: {_example(extra, wanted)}."
@@ -124,15 +124,9 @@ def _frozen(module: nn.Module, patterns: Sequence[str]) -> tuple[list[nn.Paramet
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        beside = path if path.is_dir() else path.parent
-        names = [entry.name for entry in beside.glob("*.safetensors")] if beside.is_dir() else []
-        near = nearest("model.safetensors" if path.is_dir() else path.name, names)
-        do = "Give a safetensors file, such as the model.safetensors of a finished run."
-        do = f"Did you mean '{beside / near}'?" if near else do
-        what = "a folder is no file to start from" if path.is_dir() else "there is no such file"
-        raise ConfigurationError(what, where=START, seen=path, do=do)
     try:
+        if not path.is_file():
+            raise _absent(path)
         return load_file(path)
     except SafetensorError as error:
         do = "Copy it again if it is cut off; write other formats anew with safetensors.torch.save_file."
@@ -140,6 +134,15 @@ def _read(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         do = "Mend its permissions, or give another file."
         raise ConfigurationError("the file cannot be read", where=START, seen=error, do=do) from None
+
+
+def _absent(path: Path) -> ConfigurationError:
+    folder = path.is_dir()
+    what = "a folder is no file to start from" if folder else "there is no such file"
+    beside, name = (path, "model.safetensors") if folder else (path.parent, path.name)
+    near = nearest(name, [entry.name for entry in beside.glob("*.safetensors")])
+    do = "Give a safetensors file, such as the model.safetensors of a finished run."
+    return ConfigurationError(what, where=START, seen=path, do=f"Did you mean '{beside / near}'?" if near else do)
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

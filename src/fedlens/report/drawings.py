@@ -33,8 +33,9 @@ def accuracy(record: Record) -> Drawn | None:
     curves = [
         curve
         for key, label in (
-            ("accuracy", "this run"),
+            (record.measure, "this run"),
             ("accuracy_batch_statistics", "with batch statistics"),
+            ("accuracy_averaged", "mean of models"),
             ("holdout_accuracy", "on the hold-out"),
         )
         if (curve := _curve(record.rounds, key, label)) is not None
@@ -44,6 +45,8 @@ def accuracy(record: Record) -> Drawn | None:
     classes = class_count(record)
     figure = figures.accuracy_figure(curves, reference_curves(record), chance=1 / classes if classes else None)
     caption = "Test accuracy of the global model after each evaluated round."
+    if record.measure == "personal_accuracy":
+        caption = "Accuracy of every client's own model on its own hold-out, mean over clients."
     if story.references(record) or record.references:
         caption += " Dashed: the references; the space below them is what the federation loses."
     if classes:
@@ -114,7 +117,7 @@ def split(record: Record) -> Drawn | None:
 
 def accuracy_curve(record: Record, label: str) -> Curve | None:
     """The run's accuracy under `label`, or None when nothing was evaluated."""
-    return _curve(record.rounds, "accuracy", label)
+    return _curve(record.rounds, record.measure, label)
 
 
 def reference_curves(record: Record) -> list[Curve]:
@@ -124,7 +127,9 @@ def reference_curves(record: Record) -> list[Curve]:
     for name in dict.fromkeys([*titles, *record.references]):
         entry: dict[str, Any] = titles.get(name, {})
         label = str(entry.get("title") or name)
-        curve = _curve(record.references.get(name, []), "accuracy", label)
+        measures = ("accuracy",) if record.measure == "accuracy" else ("personal_accuracy", "holdout_accuracy")
+        found = (_curve(record.references.get(name, []), measure, label) for measure in measures)
+        curve = next((curve for curve in found if curve is not None), None)
         if curve is None and number(entry.get("last")) is not None:
             curve = Curve(label, [0], [float(entry["last"])])
         if curve is not None:

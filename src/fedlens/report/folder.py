@@ -52,6 +52,12 @@ class Record:
         except tomllib.TOMLDecodeError:
             return {}
 
+    @property
+    def measure(self) -> str:
+        """What the run is judged by: accuracy of the one global model, or of every client's own."""
+        personal = not any("accuracy" in row for row in self.rounds)
+        return "personal_accuracy" if personal and self.series("personal_accuracy")[0] else "accuracy"
+
     def series(self, key: str) -> tuple[list[int], list[Any]]:
         """The rounds that recorded `key`, and what they recorded."""
         return series(self.rounds, key)

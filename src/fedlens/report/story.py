@@ -43,7 +43,7 @@ def last(record: Record) -> float | None:
     """The summary's last accuracy, or the last on record when the run has no summary."""
     found = number((record.summary.get("final") or {}).get("last"))
     if found is None:
-        values = record.series("accuracy")[1]
+        values = record.series(record.measure)[1]
         found = number(values[-1]) if values else None
     return found
 
@@ -52,7 +52,7 @@ def verdict(record: Record) -> str:
     """The run in one sentence: accuracy, then the distance to each reference with that reference's budget."""
     if last(record) is None:
         return f"No evaluation was written before the run ended (status: {record.status})."
-    evaluated = record.series("accuracy")[0]
+    evaluated = record.series(record.measure)[0]
     done = record.summary.get("rounds_done") or (evaluated[-1] if evaluated else record.trained)
     metric = record.summary.get("metric") or "accuracy"
     said = f"{headline(record)} {metric} after {_rounds(done)}"
@@ -120,7 +120,9 @@ def further(record: Record) -> list[Line]:
     found = [
         ("round of the best accuracy", count(final.get("best_round"))),
         ("accuracy with batch statistics", percent(final.get("accuracy_batch_statistics"))),
-        ("accuracy on the hold-out", percent(final.get("holdout_accuracy"))),
+        ("accuracy of the mean of models", percent(final.get("accuracy_averaged"))),
+        ("the global model on every client's hold-out", percent(final.get("holdout_accuracy"))),
+        ("every client's own model on its own hold-out", percent(final.get("personal_accuracy"))),
         ("test loss", amount(final.get("loss"))),
         ("entropy of the predicted classes (1: all used alike)", amount(final.get("predicted_entropy"))),
         (

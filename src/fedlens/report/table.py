@@ -51,6 +51,9 @@ class Comparison:
         return asdict(self)
 
 
+HEADS = ("run", "status", "rounds", "last", "best", "last ten", "training", "MB")
+
+
 def compare(folders: Sequence[Path]) -> Comparison:
     """Read the runs and set them side by side. Raises when a folder is no run."""
     records = [read_run(Path(folder)) for folder in folders]
@@ -78,9 +81,11 @@ def render(comparison: Comparison) -> RenderableType:
     from rich.text import Text
 
     rows = comparison.rows
-    parts = [
-        _table(("run", "status", "rounds", "last", "best", "last ten", "training", "MB"), [_cells(row) for row in rows])
-    ]
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    parts: list[RenderableType] = []
+    for metric in metrics:  # what is measured on other examples or models stands in a table of its own
+        parts += [Text(metric, style="dim")] if len(metrics) > 1 else []
+        parts.append(_table(HEADS, [_cells(row) for row in rows if row.metric == metric]))
     if names := list(dict.fromkeys(name for row in rows for name in row.gaps)):
         heads = ("points from", *names)
         parts += [Text(), _table(heads, [(row.name, *(signed(row.gaps.get(name)) for name in names)) for row in rows])]

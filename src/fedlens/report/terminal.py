@@ -81,6 +81,10 @@ def render_summary(summary: Mapping[str, Any]) -> RenderableType:
         budget = f"; {entry['budget']}" if entry.get("budget") else ""
         table.add_row(Text(title), Text(percent(worth)), Bar(worth or 0, "bright_black"), Text(said + budget))
     parts: list[RenderableType] = [Text(str(summary.get("metric") or "accuracy"), style="dim"), table]
+    both = [final.get(key) for key in ("personal_accuracy", "holdout_accuracy")]
+    if None not in both:  # never in the column above: it is measured on other examples
+        personal, shared = (percent(value) for value in both)
+        parts.append(Text(f"on the clients' own hold-outs: their own models {personal}, the global one {shared}"))
     notable = " ".join(str(sentence) for sentence in summary.get("notable") or [])
     if notable:
         parts.append(Padding(Text(notable), (1, 0, 0, 0)))

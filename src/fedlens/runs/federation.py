@@ -14,6 +14,8 @@ from fedlens.engine import Federated, Plan, Pooled, Sequential, Trainer, Visit
 from fedlens.engine.plan import passes
 from fedlens.errors import ConfigurationError, DataError
 from fedlens.local import Local
+from fedlens.local.augment import AUGMENTATIONS
+from fedlens.local.statistics import has_batch_norm
 from fedlens.methods import fedavg
 from fedlens.models import Cost, build, cost
 from fedlens.partition import Natural, Partition, holdout, redeal
@@ -74,7 +76,8 @@ class Federation:
     def redealt(self) -> Federation:
         """The same examples and sizes, dealt again IID."""
         deal = redeal(self.deal, generator(self.experiment.seed, "redeal"))
-        return self._twin(_federated(self.experiment, deal), deal)
+        held = None if self.held is None else redeal(self.held, generator(self.experiment.seed, "redeal-held"))
+        return dataclasses.replace(self._twin(_federated(self.experiment, deal), deal), held=held)
 
     def pooled(self, steps: int, batch: int) -> Federation:
         """One client who holds everything that trains, and takes `steps` steps of `batch` examples a round."""
@@ -104,7 +107,7 @@ class Federation:
         if local is not None:
             # Training without a federation is plain, whatever the method under study does.
             trainer = dataclasses.replace(engine.trainer, local=local, method=fedavg(), attackers=frozenset())
-            engine = dataclasses.replace(engine, trainer=trainer, rule=Mean())
+            engine = dataclasses.replace(engine, trainer=trainer, rule=Mean(), recalibrate=False)
         return dataclasses.replace(self, plan=plan, deal=deal, engine=engine)
 
 
@@ -134,12 +137,18 @@ def prepare(experiment: Experiment) -> Federation:
         experiment.method,
         experiment.seed,
         experiment.clients.attack,
-        augment=experiment.data.augment == "crop-flip",
+        augment=AUGMENTATIONS.get(experiment.data.augment),
         attackers=_attackers(experiment),
     )
-    engine = Sequential(trainer, experiment.server.reduce, skip_failures=experiment.clients.on_failure == "skip")
+    engine = Sequential(
+        trainer,
+        experiment.server.reduce,
+        skip_failures=experiment.clients.on_failure == "skip",
+        recalibrate=experiment.server.statistics == "recalibrate",
+    )
     threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
     _keeps_some(trainer)
+    _has_statistics(experiment, module)
     return Federation(experiment, split, deal, held, _federated(experiment, deal), engine, start, network, threads)
 
 
@@ -208,3 +217,16 @@ def _keeps_some(trainer: Trainer) -> None:
         seen=f"layers {', '.join(layers[:8])}{', ...' if len(layers) > 8 else ''}",
         do="Name the layer of logits with method.head, or choose a model that has such layers.",
     )
+
+
+def _has_statistics(experiment: Experiment, module: nn.Module) -> None:
+    """What is said about running statistics needs batch norm."""
+    frozen = experiment.local.freeze_statistics_from is not None
+    recalibrated = experiment.server.statistics == "recalibrate"
+    if (frozen or recalibrated) and not has_batch_norm(module):
+        raise ConfigurationError(
+            "the model has no running statistics",
+            where="local.freeze_statistics_from" if frozen else "server.statistics",
+            seen=f"model.name = {experiment.model.name}, model.norm = {experiment.model.norm}",
+            do='Set model.norm = "batch", or leave this setting out.',
+        )

@@ -40,8 +40,10 @@ class State:
 
     @property
     def accuracy(self) -> float | None:
-        """Accuracy on the test set, where this round was evaluated."""
-        return self.row.get("accuracy")
+        """What the run is judged by, where this round was evaluated: the server's model on the test set, or, where it
+        has no whole one, the clients' own models on their own hold-outs."""
+        found: float | None = self.row.get("accuracy", self.row.get("personal_accuracy"))
+        return found
 
     def load_into(self, module: nn.Module) -> nn.Module:
         """Give `module` this state's parameters and buffers."""
@@ -94,6 +96,7 @@ def _round(federation: Federation, state: State) -> State:
     row = {"round": number, "rate": rate, **_facts(federation, state.tree, outcome, reduced)}
     memory = {**state.memory, **outcome.memory}
     seconds = time.perf_counter() - began
+    tree = federation.engine.recalibrated(tree, visits)
     average, averaged = _averaged(federation, state, number, tree)
     done = State(
         number, tree, server.memory, memory, row, tuple(outcome.records), seconds, average=average, averaged=averaged

@@ -12,7 +12,8 @@ import torch
 
 from fedlens.data import Dataset
 from fedlens.local import Batch, evaluate
-from fedlens.local.evaluate import Evaluation, has_batch_norm, pooled
+from fedlens.local.evaluate import Evaluation, pooled
+from fedlens.local.statistics import has_batch_norm
 from fedlens.methods.method import Vectors
 from fedlens.runs.federation import Federation
 from fedlens.seeds import generator

@@ -58,7 +58,8 @@ def _statistics(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _noise(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    last = [row["accuracy"] for row in rows if "accuracy" in row][1:][-10:]
+    measure = "accuracy" if "accuracy" in rows[0] else "personal_accuracy"
+    last = [row[measure] for row in rows if measure in row][1:][-10:]
     if len(last) >= 5 and (deviation := float(np.std(last, ddof=1))) > 0.02:
         yield (
             f"Accuracy still moves by {_points(deviation)} points from round to round (standard deviation of the last "

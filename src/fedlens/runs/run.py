@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from safetensors.torch import save
 
 from fedlens.errors import ConfigurationError, FedlensError
 from fedlens.methods import METHODS
+from fedlens.models import lasting
 from fedlens.runs import folder as folders
 from fedlens.runs.configuration import differences, load_experiment
 from fedlens.runs.experiment import Experiment
@@ -52,6 +55,8 @@ def execute(
     `experiment` given with it must be the one that was begun. Raises ConfigurationError or DataError before anything is
     done, RunError when something fails on the way, Interrupted after Ctrl-C; the folder stays resumable.
     """
+    if experiment is not None:
+        experiment = replace(experiment, model=lasting(experiment.model))
     if resume:
         folder = folders.existing(out)
         begun = load_experiment(folder / "experiment.toml")
@@ -91,6 +96,7 @@ def _run(federation: Federation, folder: Path, progress: Progress, stopped: Call
         with (folder / "clients" / "partition.npz").open("wb") as file:
             np.savez(file, counts=federation.counts())
     journal = _follow(federation, Journal(folder), "", progress, stopped)
+    _save_model(federation, journal)
     found: list[tuple[Reference, list[dict[str, Any]]]] = []
     for reference in references(federation):
         place = folder / "references" / reference.name
@@ -101,6 +107,19 @@ def _run(federation: Federation, folder: Path, progress: Progress, stopped: Call
     summary = summarise(federation, journal.rows(), journal.timings(), found, command)
     write_atomically(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     folders.set_status(folder, "done")
+
+
+def _save_model(federation: Federation, journal: Journal) -> None:
+    """Write model.safetensors, names to tensors of the last round's model: complete or absent."""
+    state, place = journal.latest(federation.start), journal.folder / "model.safetensors"
+    assert state is not None  # the run has ended, and its end is a checkpoint
+    writing = place.with_name(f".writing-{place.name}")
+    with told(journal.folder):
+        with writing.open("wb") as file:
+            file.write(save({name: value.clone() for name, value in state.tree.state_dict().items()}))
+            file.flush()
+            os.fsync(file.fileno())
+        writing.replace(place)
 
 
 def _follow(

@@ -14,6 +14,11 @@ from fedlens.runs.references import Reference, budget, spread
 from fedlens.seeds import generator
 
 Rows = Sequence[Mapping[str, Any]]
+OWN = "personal accuracy, each client's own model on its own hold-out"
+DETAILS = (
+    *("loss", "predicted_entropy", "worst_decile", "recall", "accuracy_batch_statistics", "accuracy_averaged"),
+    *("holdout_accuracy", "personal_accuracy"),
+)
 
 
 def summarise(
@@ -21,17 +26,18 @@ def summarise(
 ) -> dict[str, Any]:
     """summary.json: plain values only. `found`: each reference with its rows."""
     e = federation.experiment
-    final = headline(rows)
+    personal = not federation.engine.trainer.method.one_model
+    final = headline(rows, "personal_accuracy" if personal else "accuracy")
     summary: dict[str, Any] = {
         "name": e.name,
         "command": command,
         "seed": e.seed,
         "rounds": e.rounds,
         "rounds_done": rows[-1]["round"],
-        "metric": f"accuracy on {federation.split.test_is}",
+        "metric": OWN if personal else f"accuracy on {federation.split.test_is}",
         "classes": list(federation.split.train.classes),
         "final": final | _last_details(federation, rows),
-        "references": _references(final, found),
+        "references": _references(final, found, personal),
         "cost": _cost(federation, rows, timings),
         "partition": {"kind": e.clients.partition.kind, **split_numbers(federation)},
         "skipped": [{"round": row["round"], **entry} for row in rows for entry in row.get("skipped", [])],
@@ -40,9 +46,9 @@ def summarise(
     return summary
 
 
-def headline(rows: Rows) -> dict[str, Any]:
-    """Accuracy at the last evaluation, the best and its round, and the mean of the last ten evaluations."""
-    seen = [(row["round"], row["accuracy"]) for row in rows if "accuracy" in row]
+def headline(rows: Rows, measure: str) -> dict[str, Any]:
+    """`measure` at the last evaluation, the best and its round, and the mean of the last ten evaluations."""
+    seen = [(row["round"], row[measure]) for row in rows if measure in row]
     trained = seen[1:] or seen  # the untrained model is no candidate for best
     best_round, best = max(trained, key=lambda pair: pair[1])
     return {
@@ -61,26 +67,28 @@ def split_numbers(federation: Federation) -> dict[str, Any]:
 
 
 def _last_details(federation: Federation, rows: Rows) -> dict[str, Any]:
-    row = [row for row in rows if "accuracy" in row][-1]
-    keys = ("loss", "predicted_entropy", "worst_decile", "recall", "accuracy_batch_statistics", "holdout_accuracy")
-    of = (
-        "each client's local hold-out"
-        if federation.held is not None
-        else "test recall weighted by each client's labels"
-    )
-    return {key: row.get(key) for key in keys} | {"worst_decile_of": of}
+    row = [row for row in rows if "loss" in row][-1]
+    held = federation.held is not None
+    of = "each client's local hold-out" if held else "test recall weighted by each client's labels"
+    details = {key: row.get(key) for key in DETAILS} | {"worst_decile_of": of}
+    if not federation.engine.trainer.method.one_model:
+        details |= {"worst_decile": row["personal_worst_decile"], "worst_decile_of": OWN}
+    return details
 
 
-def _references(final: Mapping[str, Any], found: Sequence[tuple[Reference, Rows]]) -> list[dict[str, Any]]:
+def _references(
+    final: Mapping[str, Any], found: Sequence[tuple[Reference, Rows]], personal: bool
+) -> list[dict[str, Any]]:
+    """`personal`: the run is judged on the clients' own hold-outs, and so are its references."""
     listed: list[dict[str, Any]] = []
     alone = [(reference, rows) for reference, rows in found if reference.name.startswith("local-only/")]
     for reference, rows in found:
         if (reference, rows) not in alone:
-            numbers = headline(rows)
+            numbers = headline(rows, _measure(rows, personal))
             about = {"name": reference.name, "title": reference.title, "budget": budget(rows)}
             listed.append({**about, **numbers, "gap": numbers["mean_last_ten"] - final["mean_last_ten"]})
     if alone:
-        mean, deviation = spread([headline(rows)["last"] for _, rows in alone])
+        mean, deviation = spread([headline(rows, _measure(rows, personal))["last"] for _, rows in alone])
         listed.append(
             {
                 "name": "local-only",
@@ -93,6 +101,13 @@ def _references(final: Mapping[str, Any], found: Sequence[tuple[Reference, Rows]
             }
         )
     return listed
+
+
+def _measure(rows: Rows, personal: bool) -> str:
+    """What a reference is judged by: one that has a global model is tested with it, also where the run has none."""
+    if not personal:
+        return "accuracy"
+    return "holdout_accuracy" if "accuracy" in rows[0] else "personal_accuracy"
 
 
 def _cost(federation: Federation, rows: Rows, timings: Rows) -> dict[str, Any]:

@@ -66,8 +66,8 @@ def with_feedback(
 ) -> tuple[bytes, Tensor, Tensor]:
     """The payload of e + v, what the server reads in it, and what was lost, the next e: all [T]; `residual` is e.
 
-    Source: Seide et al. 2014; Karimireddy et al. 2019, Algorithm 2 (EF-SGD): p = v + e; send C(p); e = p - C(p). A client's
-    first e is 0 (None). What was read and the last e always add up to all that was to be sent.
+    Source: Seide et al. 2014; Karimireddy et al. 2019, Algorithm 2 (EF-SGD): p = v + e; send C(p); e = p - C(p). The
+    first e of a client is 0 (None). All that was read and the last e add up to all that was to be sent.
     """
     whole = vector if residual is None else vector + residual
     payload = codec.encode(whole, rng)

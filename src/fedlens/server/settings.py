@@ -35,6 +35,9 @@ class Server:
     """`weights`: a client counts by its examples (p_i = n_i / sum of n over the cohort; McMahan 2017) or as one
     (p_i = 1/m). `reduce`: how a cohort's uploads become one; some rules ignore the weights, and say so.
 
+    `statistics`: what becomes of batch norm's running statistics: the mean of the clients' own, or, for one more
+    forward pass over the cohort's examples, those of the new model on all of them ("recalibrate"; Wu and Johnson 2021).
+
     `average_from`: from this part of the rounds on, the model after every `average_every`-th round enters a mean of
     models, which is evaluated beside the last one and never sent out (stochastic weight averaging: Izmailov et al.
     2018, on the server as in Caldarola et al. 2022). None: no such mean.
@@ -42,6 +45,7 @@ class Server:
 
     weights: Literal["examples", "uniform"] = "examples"
     reduce: AnyReducer = Mean()
+    statistics: Literal["average", "recalibrate"] = "average"
     average_from: Fraction | None = None
     average_every: Count = 1
 

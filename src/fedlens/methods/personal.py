@@ -1,7 +1,8 @@
-"""Personal models by one mask over names: what the mask marks stays with each client, the rest is averaged.
+"""Personal models: by one mask over names, whose entries stay with each client; or by a second model (Ditto).
 
 Sources: FedBN: Li et al., ICLR 2021. FedPer: Arivazhagan et al. 2019. FedRep: Collins et al., ICML 2021, Algorithm 1.
-FedBABU: Oh, Kim and Yun, ICLR 2022. LG-FedAvg: Liang et al. 2020.
+FedBABU: Oh, Kim and Yun, ICLR 2022. LG-FedAvg: Liang et al. 2020. Ditto: Li, Hu, Beirami and Smith, "Ditto: Fair and
+Robust Federated Learning Through Personalization", ICML 2021, Algorithm 1.
 With FedBN, FedPer, FedRep and LG-FedAvg there is no single global model: what is measured is each client's own model on
 its own hold-out. A client that was never visited has the initial values where the others have their own.
 """
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fedlens.methods.method import Method, Phase
+from torch import Tensor
+
+from fedlens.methods.method import Client, Method, Phase
 from fedlens.tree import Slot
 
 
@@ -66,6 +69,20 @@ def lgfedavg(*, head: str = "head") -> Method:
     return Method(
         name="lg-fedavg", source="Liang et al. 2020", settings={"head": head}, keeps=lambda slot: not under(slot)
     )
+
+
+def ditto(*, lam: float = 0.1) -> Method:
+    """FedAvg, and a second model at every client: v_i -= eta (grad F_i(v_i) + lam (v_i - w)), `lam` >= 0.
+
+    w is the model as it was received, not the one that the client just trained. Differs from the paper: v_i takes as
+    many steps as w does, on the same batches. A visit costs two trainings: at equal samples it is twice the work of
+    FedAvg, and the run's record counts both.
+    """
+
+    def own(gradient: Tensor, weights: Tensor, client: Client) -> Tensor:
+        return gradient + lam * (weights - client.start)
+
+    return Method(name="ditto", source="Li et al. 2021", settings={"lam": lam}, own=own)
 
 
 def _under(head: str) -> Callable[[Slot], bool]:
