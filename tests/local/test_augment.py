@@ -11,7 +11,7 @@ from small import experiment
 from fedlens import Data
 from fedlens.data import Augment
 from fedlens.local.augment import AUGMENTATIONS
-from fedlens.runs.federation import prepare
+from fedlens.runs.prepare import prepare
 
 KINDS = pytest.mark.parametrize("kind", AUGMENTATIONS)
 PAD = {"flip": 0, "shift": 2, "crop-flip": 4, "crop-flip-cutout": 4}

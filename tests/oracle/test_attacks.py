@@ -39,11 +39,11 @@ def test_attackers_are_drawn_from_the_seed_and_send_what_the_attack_says():
     honest = prepare(experiment(clients=Clients(count=6, cohort=6)))
     job = experiment(clients=Clients(count=6, cohort=6, attackers=2, attack=SignFlip(factor=3.0)))
     attacked = prepare(job)
-    assert len(attacked.engine.trainer.attackers) == 2
-    assert attacked.engine.trainer.attackers == prepare(job).engine.trainer.attackers
+    assert len(attacked.engine.trainer.sender.attackers) == 2
+    assert attacked.engine.trainer.sender.attackers == prepare(job).engine.trainer.sender.attackers
     for visit in honest.plan.visits(1):
         one, other = (f.engine.round(f.start, {}, [visit], {}).reduced()["update"] for f in (honest, attacked))
-        factor = -3.0 if visit.client in attacked.engine.trainer.attackers else 1.0
+        factor = -3.0 if visit.client in attacked.engine.trainer.sender.attackers else 1.0
         assert torch.allclose(other, factor * one)
 
 

@@ -9,7 +9,8 @@ Network and Journey (simulated time), Trainer (one visit), Sequential (the oracl
 from fedlens.engine.network import Journey, Network
 from fedlens.engine.plan import Draw, Federated, Plan, Pooled, Visit
 from fedlens.engine.select import SELECTIONS, AnySelection, BySize, PowerOfChoice, Uniform
-from fedlens.engine.sequential import Outcome, Sequential
+from fedlens.engine.sender import Sender
+from fedlens.engine.sequential import Outcome, Sequential, Void
 from fedlens.engine.settings import Engine
 from fedlens.engine.trainer import Record, Trainer
 
@@ -27,8 +28,10 @@ __all__ = [
     "Pooled",
     "PowerOfChoice",
     "Record",
+    "Sender",
     "Sequential",
     "Trainer",
     "Uniform",
     "Visit",
+    "Void",
 ]

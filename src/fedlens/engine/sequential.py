@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from fedlens.engine.plan import Visit
@@ -13,9 +15,13 @@ from fedlens.errors import RunError
 from fedlens.local import Broken, Diverged
 from fedlens.local.statistics import pooled
 from fedlens.methods.method import Vectors
+from fedlens.seeds import generator
 from fedlens.server import AnyReducer, Sum
 from fedlens.server.collect import Accumulator, for_the_rest, for_updates
 from fedlens.tree import Tree
+
+CLIP = "privacy.clip"  # the server's memory of a private mechanism's bound
+PASS_OVER = 'Let more clients take part, or set clients.on_failure = "skip" to pass over such rounds.'
 
 
 @dataclass
@@ -24,7 +30,8 @@ class Outcome:
     what was left out, new client states.
 
     `rest` [P - T] is the weighted update of frozen parameters and buffers. `squares` is the weighted sum of squared
-    update norms, for the coherence of the cohort.
+    update norms, for the coherence of the cohort. `bytes_down` is what one client receives, `bytes_up` what all sent;
+    `within`: of each upload, whether a private mechanism left it as long as it was.
     """
 
     rest: Accumulator
@@ -34,6 +41,9 @@ class Outcome:
     skipped: list[dict[str, object]] = field(default_factory=list)
     memory: dict[int, Vectors] = field(default_factory=dict)
     squares: float = 0.0
+    bytes_down: int = 0
+    bytes_up: int = 0
+    within: list[bool] = field(default_factory=list)
 
     def reduced(self) -> dict[str, Tensor]:
         """The weighted mean of every upload, or what the experiment's rule makes of the updates."""
@@ -42,10 +52,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Sequential:
-    """The oracle engine: one bound module, reused client by client."""
+    """The oracle engine: one bound module, reused client by client. `expected`: m, the clients wanted in a round."""
 
     trainer: Trainer
     rule: AnyReducer
+    expected: int
     skip_failures: bool = False
     recalibrate: bool = False
 
@@ -55,17 +66,22 @@ class Sequential:
         Raises RunError, with client, round, step and rate, where a client's training leaves the finite numbers, unless
         failures are skipped; then the rest of the cohort counts as if the client had not been drawn.
         """
+        if not visits:
+            raise Void("no client took part", do=PASS_OVER)
         outcome, most = Outcome(for_the_rest(self.rule)), (-1, 0)
+        clip, kept = _clip(received), self.trainer.kept
+        sends: Vectors = {name: received[name] for name in self.trainer.method.sends}
+        tree, sends, outcome.bytes_down = self.trainer.sender.received(tree, sends, kept)
         for visit in visits:
             try:
-                delivery = self.trainer.visit(tree, received, visit, memory.get(visit.client, {}))
-            except Diverged as failure:
-                if not self.skip_failures:
-                    raise _told(failure, visit) from None
-                outcome.skipped.append({"client": visit.client, "step": failure.step, "why": failure.what})
-                continue
+                delivery = self.trainer.visit(tree, sends, visit, memory.get(visit.client, {}), clip)
             except Broken as failure:
                 raise _broken(failure, visit) from failure.__cause__
+            except (Diverged, RunError) as failure:
+                if not self.skip_failures:
+                    raise _told(failure, visit) from None
+                outcome.skipped.append(_skipped(failure, visit))
+                continue
             self._add(outcome, visit, delivery)
             # Integer buffers are copied from the client with most examples: a choice that no order of clients changes.
             if (visit.examples, -visit.client) > most:
@@ -73,6 +89,31 @@ class Sequential:
         if not outcome.records:
             raise _all_failed(visits, outcome)
         return outcome
+
+    def reduced(self, outcome: Outcome, memory: Vectors, round: int) -> dict[str, Tensor]:
+        """The uploads of `round`, each reduced to one vector; with a private mechanism's noise, where there is one.
+
+        Raises Void where they do not suffice.
+        """
+        mechanism = self.trainer.sender.mechanism
+        if mechanism is None:
+            try:
+                return outcome.reduced()
+            except RunError as error:
+                problem = error.problems[0]
+                raise Void(problem.what, where=problem.where, seen=problem.seen, do=PASS_OVER) from None
+        sums = {name: total.mean() * total.weight for name, total in outcome.sums.items()}
+        rng = generator(self.trainer.seed, "noise", round)
+        return mechanism.server(sums, self.expected, _clip(memory), rng)
+
+    def after(self, outcome: Outcome, memory: Vectors, round: int) -> dict[str, Tensor]:
+        """What the server remembers of `round` beside what the method does: the bound of a private mechanism."""
+        mechanism = self.trainer.sender.mechanism
+        if mechanism is None:
+            return {}
+        rng = generator(self.trainer.seed, "count", round)
+        clip = mechanism.next_clip(_clip(memory), outcome.within, self.expected, rng)
+        return {CLIP: torch.tensor(clip, dtype=torch.float64)}
 
     def recalibrated(self, tree: Tree, visits: Sequence[Visit]) -> Tree:
         """`tree` with running statistics as the examples of `visits` have them under its parameters."""
@@ -94,11 +135,32 @@ class Sequential:
         outcome.rest.add(delivery.rest, visit.weight)
         outcome.squares += (1.0 if "update" in uniform else visit.weight) * delivery.record.update_norm**2
         outcome.records.append(delivery.record)
+        outcome.bytes_up += delivery.bytes
+        outcome.within.append(delivery.within)
         if delivery.memory:
             outcome.memory[visit.client] = delivery.memory
 
 
-def _told(failure: Diverged, visit: Visit) -> RunError:
+class Void(RunError):
+    """A round without enough usable uploads: the server's model stays as it is, or the run stops."""
+
+
+def _clip(memory: Vectors) -> float:
+    """The present bound of a private mechanism; infinite where there is none."""
+    return float(memory[CLIP]) if CLIP in memory else math.inf
+
+
+def _skipped(failure: Diverged | RunError, visit: Visit) -> dict[str, object]:
+    if isinstance(failure, Diverged):
+        return {"client": visit.client, "step": failure.step, "why": failure.what}
+    problem = failure.problems[0]
+    return {"client": visit.client, "step": None, "why": ": ".join(filter(None, (problem.what, problem.seen)))}
+
+
+def _told(failure: Diverged | RunError, visit: Visit) -> RunError:
+    if isinstance(failure, RunError):
+        problem, at = failure.problems[0], f"client {visit.client}, round {visit.round}"
+        return RunError(problem.what, where=f"{at}, {problem.where}".rstrip(", "), seen=problem.seen, do=problem.do)
     return RunError(
         "local training diverged",
         where=f"client {visit.client}, round {visit.round}, step {failure.step}",
@@ -121,10 +183,11 @@ def _broken(failure: Broken, visit: Visit) -> RunError:
 
 
 def _all_failed(visits: Sequence[Visit], outcome: Outcome) -> RunError:
-    steps = [str(entry["step"]) for entry in outcome.skipped]
+    first = outcome.skipped[0]
+    at = "" if first["step"] is None else f" at step {first['step']}"
     return RunError(
         "every client of the cohort failed",
         where=f"round {visits[0].round}",
-        seen=f"{len(visits)} clients, failing at steps {', '.join(steps)}; learning rate {visits[0].rate:g}",
+        seen=f"{len(visits)} clients, the first{at}: {first['why']}; learning rate {visits[0].rate:g}",
         do="Lower local.lr or set local.clip_norm.",
     )

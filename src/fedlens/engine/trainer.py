@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,14 @@ from torch import Tensor, nn
 
 from fedlens.data import Dataset
 from fedlens.engine.plan import Visit
-from fedlens.local import AnyAttack, Batch, Local, Optimizer, Trained, Work, train
+from fedlens.engine.sender import Sender
+from fedlens.errors import RunError
+from fedlens.local import Batch, Local, Optimizer, Trained, Work, train
 from fedlens.local.augment import Augmentation
 from fedlens.local.optimizer import Correct
+from fedlens.local.private import PerExample
 from fedlens.local.statistics import Moments, moments
-from fedlens.local.step import Loss, Phase
+from fedlens.local.step import Loss, Phase, Private
 from fedlens.methods import Answers, Client, Lesson, Method
 from fedlens.methods.method import Vectors
 from fedlens.seeds import generator, torch_seed
@@ -48,13 +52,15 @@ class Record:
 @dataclass(frozen=True)
 class Delivery:
     """What a visit gives: the upload by name, the change of what no method touches [P - T], integer buffers, a record,
-    and the client's new state."""
+    the client's new state, the bytes it came in, and whether it was `within` the bound of a private mechanism."""
 
     upload: Vectors
     rest: Tensor
     integers: Vectors
     record: Record
     memory: Vectors
+    bytes: int
+    within: bool
 
 
 @dataclass(frozen=True)
@@ -70,34 +76,39 @@ class Trainer:
     local: Local
     method: Method
     seed: int
-    attack: AnyAttack
+    sender: Sender
     augment: Augmentation | None = None
-    attackers: frozenset[int] = frozenset()
+    privacy: PerExample | None = None
 
-    def visit(self, tree: Tree, received: Vectors, visit: Visit, kept: Vectors) -> Delivery:
-        """All of `visit`: train, send, remember. Raises Diverged or Broken."""
+    def visit(self, tree: Tree, received: Vectors, visit: Visit, kept: Vectors, clip: float = math.inf) -> Delivery:
+        """All of `visit`: train, send (within `clip`, where a private mechanism bounds it), remember.
+
+        Raises Diverged or Broken, and RunError where the upload cannot be used.
+        """
         begin = self.personal(tree, kept) if self.method.own is None else tree
         client = self.client(begin, received, visit, kept)
         trained = self.train(begin, visit, client, kept)
         weights, rest = trained.vector.tensor_split([tree.layout.trained])
-        upload, remembered = self.upload(visit, client, weights)
-        memory = {f"method.{name}": vector for name, vector in remembered.items()}
+        upload, remembered = self.method.finish(weights, client)
+        _check_shape(upload, weights)
+        here = None if self.kept is None else self.kept[: tree.layout.trained]
+        sent = self.sender.send(upload, visit, kept, clip, here)
+        memory = {**sent.memory, **{f"method.{name}": vector for name, vector in remembered.items()}}
         if self.local.keep_optimizer:
             memory |= {f"optimizer.{name}": vector for name, vector in trained.optimizer.items()}
         change = rest - begin.vector[tree.layout.trained :]
         losses, steps = trained.losses, len(trained.losses)
         if self.kept is not None:
             memory["kept"] = trained.vector[self.kept]
-            here, there = self.kept.tensor_split([tree.layout.trained])
-            upload = {name: vector.masked_fill(here, 0.0) for name, vector in upload.items()}
-            change = change.masked_fill(there, 0.0)
+            change = change.masked_fill(self.kept[tree.layout.trained :], 0.0)
         if self.method.own is not None:
             own = self.train(self.personal(tree, kept), visit, client, {}, self.method.own)
             memory["own"], steps = own.vector, 2 * steps
         samples = steps // len(losses) * sum(len(indices) for indices in visit.batches)
-        norm = upload["update"].norm().item()
+        norm = sent.upload["update"].norm().item()
         record = Record(visit.client, visit.examples, samples, steps, losses[0], losses[-1], norm)
-        return Delivery(upload, change, trained.integers, record, memory)
+        size = sent.bytes + self.statistics * change.element_size()
+        return Delivery(sent.upload, change, trained.integers, record, memory, size, sent.within)
 
     def personal(self, tree: Tree, kept: Vectors) -> Tree:
         """The client's own model, given the server's `tree`; before its first visit that is `tree` itself."""
@@ -125,6 +136,24 @@ class Trainer:
         seed = torch_seed(self.seed, "tune", visit.client)
         return train(self.bound, tree, Work(self.batches(visit), visit.rate, seed), Optimizer(self.local)).vector
 
+    def traffic(self, tree: Tree) -> tuple[int, int]:
+        """The bytes that a visit takes down and up."""
+        start, first = tree.vector[: tree.layout.trained], self.method.server_memory
+        sends = {name: torch.full_like(start, first[name]) for name in self.method.sends}
+        nobody = Visit(0, 0, np.arange(0), (), 1.0, 1.0)
+        client = dataclasses.replace(self.client(tree, sends, nobody, {}), reach=1.0)
+        here = None if self.kept is None else self.kept[: tree.layout.trained]
+        silent = dataclasses.replace(self.sender, mechanism=None, attackers=frozenset())
+        up = silent.send(self.method.finish(start, client)[0], nobody, {}, math.inf, here).bytes
+        return self.sender.received(tree, sends, self.kept)[2], up + self.statistics * start.element_size()
+
+    @cached_property
+    def statistics(self) -> int:
+        """Running statistics that a client sends, in numbers; parameters that no one trains stay where they are."""
+        slots = [slot for slot in self.bound.layout.slots if slot.group == "buffers"]
+        kept = self.method.keeps
+        return sum(slot.size for slot in slots if kept is None or not kept(slot))
+
     def client(self, tree: Tree, received: Vectors, visit: Visit, kept: Vectors) -> Client:
         """What the method may know of `visit`."""
         start = tree.vector[: tree.layout.trained]
@@ -144,6 +173,11 @@ class Trainer:
             correct = _of(client, method.correct if own is None else own)
             perturb, phases = _of(client, method.perturb), self._phases(len(visit.batches))
             work = Work(self.batches(visit), visit.rate, seed, correct, loss, perturb, phases, visit.frozen_statistics)
+            if self.privacy is not None:
+                size = self.local.batch_size(visit.examples)
+                expected = size if self.local.batch == "all" else self.local.batch
+                rng = generator(self.seed, "per-example", visit.round, visit.client)
+                work = dataclasses.replace(work, private=Private(self.privacy, expected, rng))
             return train(self.bound, tree, work, Optimizer(self.local), state or None)
 
     def _phases(self, steps: int) -> tuple[Phase, ...]:
@@ -158,14 +192,6 @@ class Trainer:
             done = end
         return tuple(phases)
 
-    def upload(self, visit: Visit, client: Client, weights: Tensor) -> tuple[Vectors, Vectors]:
-        """What the client sends and remembers; an attacker sends something else."""
-        upload, remembered = self.method.finish(weights, client)
-        if visit.client in self.attackers:
-            rng = generator(self.seed, "attack", visit.round, visit.client)
-            upload = {**upload, "update": self.attack.update(upload["update"], rng)}
-        return upload, remembered
-
     def batches(self, visit: Visit) -> Iterator[Batch]:
         """The visit's batches, normalised and augmented."""
         rng = generator(self.seed, "augment", visit.round, visit.client)
@@ -176,8 +202,8 @@ class Trainer:
                 draws = [self.augment.draw(size, images.shape, rng) for size in sizes]
                 images = self.augment.apply(images, torch.cat(draws))
             inputs, labels = self.data.normalise(images, self.bound.vector.dtype), self.data.labels[chosen]
-            if visit.client in self.attackers:
-                labels = self.attack.labels(labels, len(self.data.classes))
+            if visit.client in self.sender.attackers:
+                labels = self.sender.attack.labels(labels, len(self.data.classes))
             yield from zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
 
     def _first(self, name: str, start: Tensor) -> Tensor:
@@ -238,3 +264,14 @@ def _tapped(module: nn.Module, wanted: bool) -> Iterator[_Tap]:
 def _of(client: Client, hook: Hook | None) -> Correct | None:
     """The method's hook for this client."""
     return None if hook is None else lambda gradient, weights: hook(gradient, weights, client)
+
+
+def _check_shape(upload: Vectors, weights: Tensor) -> None:
+    """One upload must be an update of the weights [T]; what comes beside it is the method's own."""
+    found = upload.get("update")
+    if found is not None and found.shape == weights.shape:
+        return
+    seen = f"names {', '.join(upload) or 'none'}" if found is None else f"shape {list(found.shape)}"
+    what = "an upload lacks 'update'" if found is None else "an upload has the wrong shape"
+    do = "Let the method's finish return update = w_i - w."
+    raise RunError(what, seen=f"{seen}; wanted update {list(weights.shape)}", do=do)

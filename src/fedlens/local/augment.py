@@ -74,13 +74,3 @@ AUGMENTATIONS: Mapping[Augment, Augmentation] = {
     "shift": Augmentation(pad=2),
     "crop-flip-cutout": Augmentation(pad=4, flip=True, cutout=True),
 }
-
-
-def draw_crop_flip(count: int, rng: np.random.Generator) -> Tensor:
-    """The draws of "crop-flip", i64 [count, 3]."""
-    return AUGMENTATIONS["crop-flip"].draw(count, (), rng)
-
-
-def crop_flip(images: Tensor, draws: Tensor) -> Tensor:
-    """ "crop-flip" of `images` by `draws`."""
-    return AUGMENTATIONS["crop-flip"].apply(images, draws)

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fedlens.local import private
 from fedlens.local.optimizer import Correct, Optimizer, State
+from fedlens.local.private import PerExample
 from fedlens.local.statistics import freeze_statistics
 from fedlens.tree import Bound, Tree
 
@@ -46,6 +49,14 @@ class Phase(NamedTuple):
     fixed: Tensor
 
 
+class Private(NamedTuple):
+    """Each example's gradient is bounded and noised; a batch counts as `expected` examples, however many it has."""
+
+    how: PerExample
+    expected: int
+    rng: np.random.Generator
+
+
 @dataclass(frozen=True)
 class Work:
     """What one client is to do: step through `batches` (made one at a time) at `rate`.
@@ -64,9 +75,15 @@ class Work:
     perturb: Correct | None = None
     phases: tuple[Phase, ...] = ()
     frozen_statistics: bool = False
+    private: Private | None = None
 
     def value(self, bound: Bound, inputs: Tensor, labels: Tensor) -> float:
         """The loss of a batch, and its gradient in `bound.gradient`."""
+        if self.private is not None:
+            how, expected, rng = self.private
+            value, noised = private.gradient(bound, inputs, labels, self.loss, how, expected, rng)
+            bound.gradient.copy_(noised)
+            return value
         bound.gradient.zero_()
         outputs = bound.module(inputs)
         loss = F.cross_entropy(outputs, labels) if self.loss is None else self.loss(outputs, labels, inputs)

@@ -21,10 +21,10 @@ def fednova() -> Method:
     def finish(weights: Tensor, client: Client) -> tuple[Vectors, Vectors]:
         update = weights - client.start
         reach = torch.ones_like(update[..., :1]) * client.reach
-        return {"update": update, "direction": update / reach, "reach": reach}, {}
+        return {"update": update / reach, "reach": reach}, {}
 
     def aggregate(server: Server, reduced: Reduced) -> Server:
-        return server.next(server.weights + reduced.mean["reach"] * reduced.mean["direction"])
+        return server.next(server.weights + reduced.mean["reach"] * reduced.mean["update"])
 
     return Method(name="fednova", source="Wang et al. 2020", finish=finish, aggregate=aggregate, check=_steps_add_up)
 

@@ -7,8 +7,9 @@ Offers: Experiment and its sections, load_experiment, execute, stream, prepare.
 
 from fedlens.runs.configuration import as_toml, load_experiment
 from fedlens.runs.experiment import Clients, Experiment, References
-from fedlens.runs.federation import Federation, initial_model, prepare
+from fedlens.runs.federation import Federation
 from fedlens.runs.loop import State, stream
+from fedlens.runs.prepare import initial_model, prepare
 from fedlens.runs.run import Interrupted, Progress, execute
 
 __all__ = [

@@ -9,15 +9,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fedlens.data import Data, check_source
-from fedlens.engine import Engine
+from fedlens.engine import AnySelection, Engine, Network, Uniform
 from fedlens.errors import ConfigurationError, nearest
 from fedlens.local import AnyAttack, Local
 from fedlens.local.attack import SignFlip
+from fedlens.local.private import PerExample
 from fedlens.methods import METHODS, Method, fedavg
 from fedlens.methods.method import send_update
 from fedlens.models import MODELS, Model
 from fedlens.partition import IID, AnyPartition
-from fedlens.server import Mean, Server
+from fedlens.server import AnyMechanism, Communication, Mean, Server
 from fedlens.settings import Count, Fraction, settings
 
 
@@ -27,7 +28,8 @@ class Clients:
 
     `holdout`: this part of every client's examples is kept for a local test, stratified and shuffled.
     `on_failure`: what a client whose training diverges does to the run; "skip" leaves it out of that round and says so.
-    `attackers` clients, drawn once from the seed, `attack` in every round that they take part in.
+    `attackers` clients, drawn once from the seed, `attack` in every round that they take part in. `selection`: which of
+    the clients that can be reached make up a cohort.
     """
 
     count: Count = 100
@@ -37,6 +39,7 @@ class Clients:
     on_failure: Literal["stop", "skip"] = "stop"
     attackers: Annotated[int, Field(ge=0, strict=True)] = 0
     attack: AnyAttack = SignFlip()
+    selection: AnySelection = Uniform()
 
     @model_validator(mode="after")
     def _attackers_are_some(self) -> Clients:
@@ -66,6 +69,19 @@ class References:
     centralised_depth: bool = False
     iid: bool = False
     local_only: Annotated[int, Field(ge=0, strict=True)] = 0
+
+
+@settings
+class Privacy:
+    """What is done so that a model says little of any one client, or example. It costs accuracy; what it buys, an
+    accountant has to say.
+
+    `mechanism`: bounds each client's upload, and adds noise to the sum of them or, without trust in a server, at the
+    client. `per_example`: bounds each example's gradient at the clients and adds noise to every step (DP-SGD).
+    """
+
+    mechanism: AnyMechanism | None = None
+    per_example: PerExample | None = None
 
 
 def _method(value: Any) -> Any:
@@ -126,6 +142,9 @@ class Experiment:
     local: Local = Local()
     method: Annotated[Method, BeforeValidator(_method)] = fedavg()
     server: Server = Server()
+    communication: Communication = Communication()
+    network: Network = Network()
+    privacy: Privacy = Privacy()
     references: References = References()
     engine: Engine = Engine()
 
@@ -151,6 +170,28 @@ class Experiment:
             raise ValueError(
                 f"{self.method.name} sends more than its update, which {rule.kind} would not protect; "
                 'set server.reduce = "mean", or a method such as fedavg or fedprox'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sensitivity_is_bounded(self) -> Experiment:
+        mechanism, single = self.privacy.mechanism, self.privacy.per_example
+        if mechanism is not None:
+            mechanism.check(self.clients.cohort)
+            if self.server.weights != "uniform" or not isinstance(self.server.reduce, Mean):
+                raise ValueError(
+                    f"{mechanism.kind} bounds what one client adds to a plain sum; "
+                    'set server.weights = "uniform" and server.reduce = "mean"'
+                )
+            if self.method.name in ("fednova", "fedexp"):
+                raise ValueError(
+                    f"{self.method.name} also sends a number of another size, which would take up the bound of "
+                    f"{mechanism.kind}; choose another method, such as fedavg or scaffold"
+                )
+        if single is not None and self.method.loss is not None:
+            raise ValueError(
+                f"{self.method.name} looks at the client's other examples in its loss, so that no single example's "
+                "part is bounded; choose a method with the plain loss, such as fedavg"
             )
         return self
 

@@ -6,25 +6,19 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import nn
 
-from fedlens.data import Split, load
-from fedlens.engine import Federated, Plan, Pooled, Sequential, Trainer, Visit
+from fedlens.data import Split
+from fedlens.engine import Federated, Plan, Pooled, Sender, Sequential, Visit
 from fedlens.engine.plan import passes
-from fedlens.errors import ConfigurationError, DataError
 from fedlens.local import Local
-from fedlens.local.augment import AUGMENTATIONS
-from fedlens.local.statistics import has_batch_norm
 from fedlens.methods import fedavg
-from fedlens.models import Cost, build, cost
-from fedlens.partition import Natural, Partition, holdout, redeal
+from fedlens.models import Cost
+from fedlens.partition import Partition, redeal
 from fedlens.runs.experiment import Experiment
-from fedlens.seeds import generator, torch_seed
+from fedlens.seeds import generator
 from fedlens.server import Mean
-from fedlens.tree import Tree, bind
-
-BACKWARD_TOO = 3  # a step costs a forward pass and, for gradients by input and by weight, twice as much again
+from fedlens.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,8 @@ class Federation:
         """The same examples and sizes, dealt again IID."""
         deal = redeal(self.deal, generator(self.experiment.seed, "redeal"))
         held = None if self.held is None else redeal(self.held, generator(self.experiment.seed, "redeal-held"))
-        return dataclasses.replace(self._twin(_federated(self.experiment, deal), deal), held=held)
+        assert isinstance(self.plan, Federated)  # a reference has no references
+        return dataclasses.replace(self._twin(dataclasses.replace(self.plan, partition=deal), deal), held=held)
 
     def pooled(self, steps: int, batch: int) -> Federation:
         """One client who holds everything that trains, and takes `steps` steps of `batch` examples a round."""
@@ -106,127 +101,7 @@ class Federation:
         engine = self.engine
         if local is not None:
             # Training without a federation is plain, whatever the method under study does.
-            trainer = dataclasses.replace(engine.trainer, local=local, method=fedavg(), attackers=frozenset())
+            sender = Sender(self.experiment.seed)
+            trainer = dataclasses.replace(engine.trainer, local=local, method=fedavg(), sender=sender, privacy=None)
             engine = dataclasses.replace(engine, trainer=trainer, rule=Mean(), recalibrate=False)
         return dataclasses.replace(self, plan=plan, deal=deal, engine=engine)
-
-
-def prepare(experiment: Experiment) -> Federation:
-    """Load, deal and build. Raises DataError or ConfigurationError; nothing has been trained or written then."""
-    split = load(experiment.data)
-    if experiment.data.augment != "none" and (split.train.images.dtype != torch.uint8 or split.train.images.dim() != 4):
-        raise ConfigurationError(
-            "augmentation needs uint8 images [N, C, H, W]",
-            where="data.augment",
-            seen=f"{split.train.images.dtype} {list(split.train.images.shape)}",
-            do='Set data.augment = "none".',
-        )
-    if len(split.train.classes) < 2:
-        seen = f"one class, {split.train.classes[0]!r}"
-        raise DataError("there is nothing to tell apart", where=experiment.data.source, seen=seen, do="Add a class.")
-    deal, held = _dealt(experiment, split)
-    module = _drawn(experiment, split)
-    start = Tree.of(module, experiment.engine.dtype)
-    network = cost(module, split.train.shape)
-    bound = bind(module, experiment.engine.dtype)
-    largest_batch = experiment.local.batch_size(int(deal.sizes.max()))
-    trainer = Trainer(
-        bound,
-        split.train,
-        experiment.local,
-        experiment.method,
-        experiment.seed,
-        experiment.clients.attack,
-        augment=AUGMENTATIONS.get(experiment.data.augment),
-        attackers=_attackers(experiment),
-    )
-    engine = Sequential(
-        trainer,
-        experiment.server.reduce,
-        skip_failures=experiment.clients.on_failure == "skip",
-        recalibrate=experiment.server.statistics == "recalibrate",
-    )
-    threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
-    _keeps_some(trainer)
-    _has_statistics(experiment, module)
-    return Federation(experiment, split, deal, held, _federated(experiment, deal), engine, start, network, threads)
-
-
-def initial_model(experiment: Experiment) -> nn.Module:
-    """The experiment's model before the first round; the draw depends on the experiment's seed alone."""
-    return _drawn(experiment, load(experiment.data))
-
-
-def _drawn(experiment: Experiment, split: Split) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(torch_seed(experiment.seed, "init"))
-        return build(experiment.model, split.train.shape, len(split.train.classes))
-
-
-def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition | None]:
-    clients, labels = experiment.clients, split.train.labels.numpy()
-    kind, column = clients.partition, None
-    if isinstance(kind, Natural):
-        if kind.column not in split.train.columns:
-            have = ", ".join(split.train.columns) or "none"
-            raise ConfigurationError(
-                f"the data has no column '{kind.column}'",
-                where="clients.partition",
-                seen=f"columns: {have}",
-                do="Name a column of the data, or choose another partition.",
-            )
-        column = split.train.columns[kind.column]
-    deal = kind.deal(labels, clients.count, generator(experiment.seed, "deal"), column)
-    deal.check(len(labels), kind.kind)
-    if not clients.holdout:
-        return deal, None
-    train, held = holdout(deal, labels, clients.holdout, generator(experiment.seed, "holdout"))
-    if not len(held.indices):
-        raise ConfigurationError(
-            "no client can spare an example for a hold-out",
-            where="clients.holdout",
-            seen=f"{clients.holdout} of {int(deal.sizes.max())} examples at most",
-            do="Set clients.holdout = 0, or deal to fewer clients.",
-        )
-    return train, held
-
-
-def _attackers(experiment: Experiment) -> frozenset[int]:
-    draw = generator(experiment.seed, "attackers")
-    chosen = draw.choice(experiment.clients.count, experiment.clients.attackers, replace=False)
-    return frozenset(int(client) for client in chosen)
-
-
-def _federated(experiment: Experiment, deal: Partition) -> Federated:
-    e = experiment
-    return Federated(deal, e.clients.cohort, e.rounds, e.local, e.server, e.seed)
-
-
-def _keeps_some(trainer: Trainer) -> None:
-    """Where a method keeps a part of the model at the clients, there must be such a part, and another to send."""
-    kept, layout, method = trainer.kept, trainer.bound.layout, trainer.method
-    if kept is None or (kept.any() and not kept[: layout.trained].all()):
-        return
-    layers = sorted({slot.name.rpartition(".")[0] for slot in layout.slots})
-    what = f"{method.name} finds no part of the model to keep at the clients"
-    if kept.any():
-        what = f"{method.name} finds no part of the model to share"
-    raise ConfigurationError(
-        what,
-        where="method",
-        seen=f"layers {', '.join(layers[:8])}{', ...' if len(layers) > 8 else ''}",
-        do="Name the layer of logits with method.head, or choose a model that has such layers.",
-    )
-
-
-def _has_statistics(experiment: Experiment, module: nn.Module) -> None:
-    """What is said about running statistics needs batch norm."""
-    frozen = experiment.local.freeze_statistics_from is not None
-    recalibrated = experiment.server.statistics == "recalibrate"
-    if (frozen or recalibrated) and not has_batch_norm(module):
-        raise ConfigurationError(
-            "the model has no running statistics",
-            where="local.freeze_statistics_from" if frozen else "server.statistics",
-            seen=f"model.name = {experiment.model.name}, model.norm = {experiment.model.norm}",
-            do='Set model.norm = "batch", or leave this setting out.',
-        )

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedlens.engine import Outcome, Record
+from fedlens.engine import Draw, Federated, Network, Outcome, Record, Void
+from fedlens.engine.sequential import CLIP
 from fedlens.methods import Reduced, Server
 from fedlens.runs.experiment import Experiment
-from fedlens.runs.federation import Federation, initial_model, prepare
-from fedlens.runs.measure import measure, test_set
+from fedlens.runs.federation import Federation
+from fedlens.runs.measure import losses, measure, test_set
+from fedlens.runs.prepare import initial_model, prepare
 from fedlens.tree import Tree
 
 
@@ -80,39 +83,75 @@ def untrained(federation: Federation) -> State:
     tree = federation.start
     first = federation.engine.trainer.method.server_memory
     server = {name: torch.full_like(tree.vector[: tree.layout.trained], value) for name, value in first.items()}
+    mechanism = federation.engine.trainer.sender.mechanism
+    if mechanism is not None:
+        server[CLIP] = torch.tensor(mechanism.clip, dtype=torch.float64)
     return State(0, tree, server, row={"round": 0})
 
 
 def _round(federation: Federation, state: State) -> State:
     number, began = state.round + 1, time.perf_counter()
-    visits = federation.plan.visits(number)
-    outcome = federation.engine.round(state.tree, state.server, visits, state.memory)
-    reduced = outcome.reduced()
-    weights, rest = state.tree.vector.tensor_split([state.tree.layout.trained])
-    answered = Reduced(reduced, len(outcome.records) / federation.plan.clients)
-    server = federation.engine.trainer.method.aggregate(Server(weights, state.server), answered)
-    tree = state.tree.with_(torch.cat([server.weights, rest + outcome.rest.mean()]), outcome.integers)
+    engine, asked = federation.engine, _Asked(federation, state.tree)
+    draw = federation.plan.draw(number, asked)
     rate = federation.experiment.local.rate(number, federation.plan.rounds)  # before any scaling by size
-    row = {"round": number, "rate": rate, **_facts(federation, state.tree, outcome, reduced)}
-    memory = {**state.memory, **outcome.memory}
-    seconds = time.perf_counter() - began
-    tree = federation.engine.recalibrated(tree, visits)
+    row: dict[str, Any] = {"round": number, "rate": rate}
+    try:
+        outcome = engine.round(state.tree, state.server, draw.visits, state.memory)
+        reduced = engine.reduced(outcome, state.server, number)
+    except Void as reason:
+        if not engine.skip_failures:
+            raise _at(reason, number) from None
+        row |= {"clients": [], "samples": 0, "steps": 0, "void": reason.problems[0].what}
+        done = replace(state, round=number, row=row | _travel(federation, draw), records=(), evaluate_seconds=0.0)
+        return _if_due(federation, replace(done, train_seconds=time.perf_counter() - began))
+    weights, rest = state.tree.vector.tensor_split([state.tree.layout.trained])
+    private = engine.trainer.sender.mechanism is not None  # then the number of answers must not show
+    answers = engine.expected if private else len(outcome.records)
+    answered = Reduced(reduced, answers / federation.plan.clients)
+    server = engine.trainer.method.aggregate(Server(weights, state.server), answered)
+    tree = state.tree.with_(torch.cat([server.weights, rest + outcome.rest.mean()]), outcome.integers)
+    tree = engine.recalibrated(tree, draw.visits)
+    row |= _facts(federation, draw, outcome, reduced, asked.clients) | _travel(federation, draw)
     average, averaged = _averaged(federation, state, number, tree)
     done = State(
-        number, tree, server.memory, memory, row, tuple(outcome.records), seconds, average=average, averaged=averaged
+        number,
+        tree,
+        {**server.memory, **engine.after(outcome, state.server, number)},
+        {**state.memory, **outcome.memory},
+        row,
+        tuple(outcome.records),
+        time.perf_counter() - began,
+        average=average,
+        averaged=averaged,
     )
-    due = number % federation.experiment.evaluate_every == 0 or number == federation.plan.rounds
-    return _evaluated(federation, done) if due else done
+    return _if_due(federation, done)
 
 
-def _facts(federation: Federation, tree: Tree, outcome: Outcome, reduced: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What a round's record says beside the evaluation. Bytes are those of the float vectors, both ways."""
-    records, size = outcome.records, tree.vector.element_size()
+class _Asked:
+    """The current model's mean loss on each of some clients' examples, for selections that look; counts `clients`."""
+
+    def __init__(self, federation: Federation, tree: Tree) -> None:
+        self.federation, self.tree, self.clients = federation, tree, 0
+
+    def __call__(self, clients: np.ndarray) -> np.ndarray:
+        self.clients += len(clients)
+        return losses(self.federation, self.tree, clients)
+
+
+def _at(reason: Void, round: int) -> Void:
+    problem = reason.problems[0]
+    where = ", ".join(filter(None, (f"round {round}", problem.where)))
+    return Void(problem.what, where=where, seen=problem.seen, do=problem.do)
+
+
+def _facts(
+    federation: Federation, draw: Draw, outcome: Outcome, reduced: Mapping[str, Tensor], asked: int
+) -> dict[str, Any]:
+    """What a round's record says beside the evaluation. Bytes are those of the encoded float vectors, both ways."""
+    records = outcome.records
     update = reduced["update"].norm().item()
-    untouched = tree.layout.size - tree.layout.trained
-    extra = len(federation.engine.trainer.method.sends) * tree.layout.trained
     mean_square = outcome.squares / outcome.sums["update"].weight
-    sent = len(records) + len(outcome.skipped)
+    downloads = max(len(draw.journeys), len(draw.visits)) + asked
     return {
         "clients": [record.client for record in records],
         "samples": sum(record.samples for record in records),
@@ -122,10 +161,19 @@ def _facts(federation: Federation, tree: Tree, outcome: Outcome, reduced: Mappin
         "update_norm": update,
         # ||mean||^2 over the mean of ||Delta_i||^2: 1 when all clients agree, 1/m when they are orthogonal.
         "coherence": update**2 / mean_square if mean_square else None,
-        "bytes_down": sent * (tree.layout.size + extra) * size,
-        "bytes_up": len(records) * (untouched + sum(vector.numel() for vector in reduced.values())) * size,
+        "bytes_down": downloads * outcome.bytes_down,
+        "bytes_up": outcome.bytes_up,
         "skipped": outcome.skipped,
     }
+
+
+def _travel(federation: Federation, draw: Draw) -> dict[str, Any]:
+    """What the network did to the round, in simulated seconds; nothing where there is none."""
+    if federation.experiment.network == Network() or not isinstance(federation.plan, Federated):
+        return {}
+    fates = {"late": draw.clients("late"), "dropped": draw.clients("dropped"), "surplus": draw.clients("surplus")}
+    cut = {str(visit.client): visit.cut for visit in draw.visits if visit.cut}
+    return {"simulated_seconds": draw.seconds, "unavailable": len(draw.unavailable), **fates, "steps_cut": cut}
 
 
 def _averaged(federation: Federation, state: State, number: int, tree: Tree) -> tuple[Tensor | None, int]:
@@ -136,6 +184,11 @@ def _averaged(federation: Federation, state: State, number: int, tree: Tree) -> 
     if state.average is None:
         return tree.vector, count
     return torch.lerp(state.average, tree.vector, 1 / count), count
+
+
+def _if_due(federation: Federation, state: State) -> State:
+    due = state.round % federation.experiment.evaluate_every == 0 or state.round == federation.plan.rounds
+    return _evaluated(federation, state) if due else state
 
 
 def _evaluated(federation: Federation, state: State) -> State:

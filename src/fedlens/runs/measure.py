@@ -71,6 +71,14 @@ def test_set(federation: Federation, tree: Tree) -> Evaluation:
     return evaluate(federation.module, batches(federation.split.test, tree.vector.dtype), federation.classes)
 
 
+def losses(federation: Federation, tree: Tree, clients: np.ndarray) -> np.ndarray:
+    """Mean loss of `tree` on all training examples of each of `clients`, f64 [len(clients)]."""
+    federation.engine.trainer.bound.load(tree)
+    train, dtype = federation.split.train, tree.vector.dtype
+    shown = (batches(train, dtype, federation.deal.client(int(client))) for client in clients)
+    return np.array([evaluate(federation.module, part, federation.classes).loss for part in shown])
+
+
 def batches(data: Dataset, dtype: torch.dtype, order: np.ndarray | None = None) -> Iterator[Batch]:
     """`data` in batches, in `order` (None: as it lies)."""
     order = np.arange(len(data)) if order is None else order

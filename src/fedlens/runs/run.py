@@ -22,8 +22,9 @@ from fedlens.models import lasting
 from fedlens.runs import folder as folders
 from fedlens.runs.configuration import differences, load_experiment
 from fedlens.runs.experiment import Experiment
-from fedlens.runs.federation import Federation, prepare
+from fedlens.runs.federation import Federation
 from fedlens.runs.loop import State, advance
+from fedlens.runs.prepare import prepare
 from fedlens.runs.references import Reference, references
 from fedlens.runs.store import Journal, told, write_atomically
 from fedlens.runs.summary import summarise

@@ -1,0 +1,171 @@
+"""From an experiment to a federation: data loaded and dealt, model built, plan drawn, and what does not fit told."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from fedlens.data import Split, load
+from fedlens.engine import Federated, Network, Sender, Sequential, Trainer
+from fedlens.errors import ConfigurationError, DataError
+from fedlens.local.augment import AUGMENTATIONS
+from fedlens.local.private import check_examples_are_separate
+from fedlens.local.statistics import has_batch_norm
+from fedlens.models import Cost, build, cost
+from fedlens.partition import Natural, Partition, holdout
+from fedlens.runs.experiment import Experiment
+from fedlens.runs.federation import Federation
+from fedlens.seeds import generator, torch_seed
+from fedlens.tree import Tree, bind
+
+BACKWARD_TOO = 3  # a step costs a forward pass and, for gradients by input and by weight, twice as much again
+
+
+def prepare(experiment: Experiment) -> Federation:
+    """Load, deal and build. Raises DataError or ConfigurationError; nothing has been trained or written then."""
+    split = load(experiment.data)
+    if experiment.data.augment != "none" and (split.train.images.dtype != torch.uint8 or split.train.images.dim() != 4):
+        raise ConfigurationError(
+            "augmentation needs uint8 images [N, C, H, W]",
+            where="data.augment",
+            seen=f"{split.train.images.dtype} {list(split.train.images.shape)}",
+            do='Set data.augment = "none".',
+        )
+    if len(split.train.classes) < 2:
+        seen = f"one class, {split.train.classes[0]!r}"
+        raise DataError("there is nothing to tell apart", where=experiment.data.source, seen=seen, do="Add a class.")
+    deal, held = _dealt(experiment, split)
+    module = _drawn(experiment, split)
+    start = Tree.of(module, experiment.engine.dtype)
+    network = cost(module, split.train.shape)
+    bound = bind(module, experiment.engine.dtype)
+    largest_batch = experiment.local.batch_size(int(deal.sizes.max()))
+    trainer = Trainer(
+        bound,
+        split.train,
+        experiment.local,
+        experiment.method,
+        experiment.seed,
+        _sender(experiment),
+        augment=AUGMENTATIONS.get(experiment.data.augment),
+        privacy=experiment.privacy.per_example,
+    )
+    engine = Sequential(
+        trainer,
+        experiment.server.reduce,
+        experiment.clients.cohort,
+        skip_failures=experiment.clients.on_failure == "skip",
+        recalibrate=experiment.server.statistics == "recalibrate",
+    )
+    threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
+    _keeps_some(trainer)
+    _has_statistics(experiment, module)
+    _says_little(experiment, module, start)
+    plan = _plan(experiment, deal, trainer, start, network)
+    return Federation(experiment, split, deal, held, plan, engine, start, network, threads)
+
+
+def initial_model(experiment: Experiment) -> nn.Module:
+    """The experiment's model before the first round; the draw depends on the experiment's seed alone."""
+    return _drawn(experiment, load(experiment.data))
+
+
+def _drawn(experiment: Experiment, split: Split) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(torch_seed(experiment.seed, "init"))
+        return build(experiment.model, split.train.shape, len(split.train.classes))
+
+
+def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition | None]:
+    clients, labels = experiment.clients, split.train.labels.numpy()
+    kind, column = clients.partition, None
+    if isinstance(kind, Natural):
+        if kind.column not in split.train.columns:
+            have = ", ".join(split.train.columns) or "none"
+            raise ConfigurationError(
+                f"the data has no column '{kind.column}'",
+                where="clients.partition",
+                seen=f"columns: {have}",
+                do="Name a column of the data, or choose another partition.",
+            )
+        column = split.train.columns[kind.column]
+    deal = kind.deal(labels, clients.count, generator(experiment.seed, "deal"), column)
+    deal.check(len(labels), kind.kind)
+    if not clients.holdout:
+        return deal, None
+    train, held = holdout(deal, labels, clients.holdout, generator(experiment.seed, "holdout"))
+    if not len(held.indices):
+        raise ConfigurationError(
+            "no client can spare an example for a hold-out",
+            where="clients.holdout",
+            seen=f"{clients.holdout} of {int(deal.sizes.max())} examples at most",
+            do="Set clients.holdout = 0, or deal to fewer clients.",
+        )
+    return train, held
+
+
+def _sender(experiment: Experiment) -> Sender:
+    draw, clients = generator(experiment.seed, "attackers"), experiment.clients
+    attackers = frozenset(int(client) for client in draw.choice(clients.count, clients.attackers, replace=False))
+    return Sender(experiment.seed, clients.attack, attackers, experiment.privacy.mechanism, experiment.communication)
+
+
+def _plan(experiment: Experiment, deal: Partition, trainer: Trainer, start: Tree, network: Cost) -> Federated:
+    e = experiment
+    plan = Federated(
+        deal, e.clients.cohort, e.rounds, e.local, e.server, e.seed, selection=e.clients.selection, network=e.network
+    )
+    if e.network == Network():
+        return plan
+    down, up = trainer.traffic(start)
+    gradients = 2 if e.method.own or e.method.perturb else 1
+    work = gradients * BACKWARD_TOO * network.mflop
+    return dataclasses.replace(plan, bytes_down=down, bytes_up=up, mflop_per_example=work)
+
+
+def _keeps_some(trainer: Trainer) -> None:
+    """Where a method keeps a part of the model at the clients, there must be such a part, and another to send."""
+    kept, layout, method = trainer.kept, trainer.bound.layout, trainer.method
+    if kept is None or (kept.any() and not kept[: layout.trained].all()):
+        return
+    layers = sorted({slot.name.rpartition(".")[0] for slot in layout.slots})
+    what = f"{method.name} finds no part of the model to keep at the clients"
+    if kept.any():
+        what = f"{method.name} finds no part of the model to share"
+    raise ConfigurationError(
+        what,
+        where="method",
+        seen=f"layers {', '.join(layers[:8])}{', ...' if len(layers) > 8 else ''}",
+        do="Name the layer of logits with method.head, or choose a model that has such layers.",
+    )
+
+
+def _has_statistics(experiment: Experiment, module: nn.Module) -> None:
+    """What is said about running statistics needs batch norm."""
+    frozen = experiment.local.freeze_statistics_from is not None
+    recalibrated = experiment.server.statistics == "recalibrate"
+    if (frozen or recalibrated) and not has_batch_norm(module):
+        raise ConfigurationError(
+            "the model has no running statistics",
+            where="local.freeze_statistics_from" if frozen else "server.statistics",
+            seen=f"model.name = {experiment.model.name}, model.norm = {experiment.model.norm}",
+            do='Set model.norm = "batch", or leave this setting out.',
+        )
+
+
+def _says_little(experiment: Experiment, module: nn.Module, start: Tree) -> None:
+    """What is promised of clients or examples holds for what is bounded, and running statistics are not."""
+    privacy = experiment.privacy
+    if privacy.per_example is not None:
+        check_examples_are_separate(module)
+    if privacy.mechanism is not None and (
+        start.integers or any(slot.group == "buffers" for slot in start.layout.slots)
+    ):
+        raise ConfigurationError(
+            f"running statistics would leave the clients outside the bound of {privacy.mechanism.kind}",
+            where="privacy.mechanism",
+            seen=f"model.name = {experiment.model.name} keeps running statistics",
+            do='Set model.norm = "group".',
+        )
