@@ -10,59 +10,79 @@ from fedlens._version import __version__
 
 if TYPE_CHECKING:
     from fedlens.data import Data, Dataset, Split
-    from fedlens.engine import Engine
+    from fedlens.engine import Engine, Network
     from fedlens.errors import ConfigurationError, DataError, FedlensError, RunError
     from fedlens.front import Run, run
     from fedlens.local import Local, Schedule
     from fedlens.methods import (
         Method,
+        ditto,
         fedadagrad,
         fedadam,
+        fedasam,
         fedavg,
         fedavgm,
+        fedbabu,
+        fedbn,
         feddyn,
         fedexp,
+        fedgkt,
         fedlc,
         fednova,
         fedntd,
+        fedper,
         fedprox,
+        fedrep,
         fedrs,
+        fedsam,
         fedsgd,
         fedyogi,
+        lgfedavg,
+        moon,
         scaffold,
     )
     from fedlens.models import Model
     from fedlens.partition import IID, Classes, Dirichlet, Natural, Quantity, Shards, UnbalancedShards
-    from fedlens.runs import Clients, Experiment, References, initial_model, load_experiment, stream
-    from fedlens.server import Server
+    from fedlens.runs import Clients, Experiment, Privacy, References, initial_model, load_experiment, stream
+    from fedlens.server import Communication, Server
 
 _ROOMS = {
     "data": ("Data", "Dataset", "Split"),
-    "engine": ("Engine",),
+    "engine": ("Engine", "Network"),
     "errors": ("ConfigurationError", "DataError", "FedlensError", "RunError"),
     "front": ("Run", "run"),
     "local": ("Local", "Schedule"),
     "methods": (
         "Method",
+        "ditto",
         "fedadagrad",
         "fedadam",
+        "fedasam",
         "fedavg",
         "fedavgm",
+        "fedbabu",
+        "fedbn",
         "feddyn",
         "fedexp",
+        "fedgkt",
         "fedlc",
         "fednova",
         "fedntd",
+        "fedper",
         "fedprox",
+        "fedrep",
         "fedrs",
+        "fedsam",
         "fedsgd",
         "fedyogi",
+        "lgfedavg",
+        "moon",
         "scaffold",
     ),
     "models": ("Model",),
     "partition": ("IID", "Classes", "Dirichlet", "Natural", "Quantity", "Shards", "UnbalancedShards"),
-    "runs": ("Clients", "Experiment", "References", "initial_model", "load_experiment", "stream"),
-    "server": ("Server",),
+    "runs": ("Clients", "Experiment", "Privacy", "References", "initial_model", "load_experiment", "stream"),
+    "server": ("Communication", "Server"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ class Run:
 
     def model(self) -> nn.Module:
         """The trained module, from the last checkpoint."""
-        module = initial_model(self.experiment)
+        e = self.experiment
+        module = initial_model(replace(e, model=replace(e.model, start=None, fresh=())))  # its layout is all we need
         state = Journal(self.path).latest(Tree.of(module, self.experiment.engine.dtype))
         if state is None:
             raise ConfigurationError("the run has no checkpoint", where=str(self.path), do="Resume it first.")

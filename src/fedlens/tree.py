@@ -84,7 +84,7 @@ class Layout:
     def views(self, vector: Tensor) -> dict[str, Tensor]:
         """Names to views of `vector` [..., P], each [..., *shape]; nothing is copied."""
         lead = vector.shape[:-1]
-        return {s.name: vector[..., s.start : s.start + s.size].view(*lead, *s.shape) for s in self.slots}
+        return {s.name: vector[..., s.start : s.start + s.size].view((*lead, *s.shape)) for s in self.slots}
 
     def mask(self, chosen: Callable[[Slot], bool]) -> Tensor:
         """Booleans [P], true where `chosen` holds of the tensor that an entry belongs to."""

@@ -108,7 +108,10 @@ def test_verbose_adds_a_traceback_and_keeps_the_exit_code():
         (['clients.partition={kind="dirichlet",min_size=11}'], ["6 clients with at least 11 samples each"]),
         (['clients.partition="natural:writer"'], ["clients.partition: the data has no column 'writer'", "none"]),
         (['model.name="resnet8"', 'model.norm="group"', "model.groups=7"], ["model.groups: 7 groups", "layer 'norm'"]),
-        (['model.norm="group"', "model.groups=3"], ["3 groups do not divide the 4 channels of layer '1'", "1, 2, 4"]),
+        (
+            ['model.norm="group"', "model.groups=3"],
+            ["3 groups do not divide the 4 channels", "'norm'", "1, 2, 4"],
+        ),
         (['model.name="lenet"', "data.size=4"], ["model 'lenet' cannot take images", "4 x 4", "or choose one of"]),
         (["data.size=0"], ["data.size", "greater than or equal to 1"]),
     ],

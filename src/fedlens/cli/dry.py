@@ -8,9 +8,10 @@ import statistics
 import time
 from typing import Any
 
+import numpy as np
 import torch
 
-from fedlens.engine import Visit
+from fedlens.engine import Federated, Plan, Uniform, Visit
 from fedlens.local import evaluate
 from fedlens.runs import Experiment, Federation, prepare
 from fedlens.runs.loop import untrained
@@ -19,28 +20,53 @@ from fedlens.runs.references import references
 from fedlens.runs.run import megabytes
 
 TIMED_STEPS = 3
+SHOWN = 32  # examples that an exchange of knowledge is timed on
 
 
 def plan_of(experiment: Experiment) -> dict[str, Any]:
     """Steps, seconds (of this machine, from timed steps) and megabytes of `experiment`. Nothing is written."""
     federation = prepare(experiment)
     torch.set_num_threads(federation.threads)
-    visit = federation.plan.visits(1)[0]
-    step, evaluation = _step_seconds(federation, visit), _evaluation_seconds(federation)
-    vector = federation.start.vector
+    federation = dataclasses.replace(federation, plan=_everyone_answers(federation.plan))
+    step, evaluation = _step_seconds(federation, federation.plan.visits(1)[0]), _evaluation_seconds(federation)
+    down, up = _traffic(federation)
     parts = [_part("federation", federation, federation, step, evaluation)]
     parts += [_part(r.title, federation, r.federation, step, evaluation) for r in references(federation)]
-    exchanged = experiment.clients.cohort * experiment.rounds * vector.numel() * vector.element_size()
+    visits = experiment.clients.cohort * experiment.rounds
     return {
         "parts": parts,
         "seconds": sum(part["seconds"] for part in parts),
         "threads": federation.threads,
-        "megabytes_down": exchanged / 1e6,
-        "megabytes_up": exchanged / 1e6,
+        "megabytes_down": visits * down / 1e6,
+        "megabytes_up": visits * up / 1e6,
         "megabytes_disk": megabytes(federation),
         "clients": len(federation.deal),
         "examples": int(federation.deal.sizes.sum()),
     }
+
+
+def _everyone_answers(plan: Plan) -> Plan:
+    """The plan without what keeps clients away: a run may take less, and hardly more."""
+    return dataclasses.replace(plan, network=None, selection=Uniform()) if isinstance(plan, Federated) else plan
+
+
+def _traffic(federation: Federation) -> tuple[float, float]:
+    """Bytes of one visit, down and up."""
+    if federation.exchange is None:
+        return federation.engine.trainer.traffic(federation.start)
+    some, examples = _some(federation)
+    done = federation.exchange.round(federation.start, {}, [some], {})
+    again = federation.exchange.round(federation.start, {}, [some], done.memory)
+    share = examples / some.examples
+    return again.bytes_down * share, again.bytes_up * share
+
+
+def _some(federation: Federation) -> tuple[Visit, float]:
+    """A visit to a few examples, and how many a visit is to on average."""
+    visit = federation.plan.visits(1)[0]
+    few = visit.indices[:SHOWN]
+    batches = tuple(np.array_split(few, max(1, len(few) // len(visit.batches[0]))))
+    return dataclasses.replace(visit, indices=few, batches=batches), float(federation.deal.sizes.mean())
 
 
 def print_plan(plan: dict[str, Any]) -> None:
@@ -61,6 +87,14 @@ def _part(title: str, whole: Federation, part: Federation, step: float, evaluati
     visits = part.plan.visits(1)
     steps = sum(len(visit.batches) for visit in visits) * rounds
     evaluations = 1 + math.ceil(rounds / part.experiment.evaluate_every)
+    if part.exchange is not None:
+        some, examples = _some(part)
+        began = time.perf_counter()
+        part.exchange.round(part.start, {}, [some], {})
+        visit = (time.perf_counter() - began) * examples / some.examples
+        cohort = part.experiment.clients.cohort
+        seconds = cohort * (rounds * visit + evaluations * evaluation)
+        return {"title": title, "rounds": rounds, "steps": steps, "seconds": seconds}
     return {"title": title, "rounds": rounds, "steps": steps, "seconds": steps * step + evaluations * evaluation}
 
 
@@ -73,6 +107,8 @@ def _step_seconds(federation: Federation, visit: Visit) -> float:
 
 
 def _timed(federation: Federation, visit: Visit) -> float:
+    if federation.exchange is not None:  # of two halves, the engine holds the whole
+        federation = federation.pooled(1, len(visit.batches[0]))
     seconds, state = [], untrained(federation)
     for _ in range(3):
         began = time.perf_counter()

@@ -140,7 +140,8 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item:g}" for key, item in value.items())
+        said = {key: f"{item:g}" if isinstance(item, float) else item for key, item in value.items()}
+        return ", ".join(f"{key} {item}" for key, item in said.items())
     return f"{value:,}" if isinstance(value, int | float) else str(value or "")
 
 

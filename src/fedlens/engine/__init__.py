@@ -6,11 +6,13 @@ Offers: Visit, Draw, Federated and Pooled (who does what in a round), AnySelecti
 Network and Journey (simulated time), Trainer (one visit), Sequential (the oracle), Engine (settings).
 """
 
+from fedlens.engine.failures import Void
+from fedlens.engine.gkt import Exchange
 from fedlens.engine.network import Journey, Network
 from fedlens.engine.plan import Draw, Federated, Plan, Pooled, Visit
 from fedlens.engine.select import SELECTIONS, AnySelection, BySize, PowerOfChoice, Uniform
 from fedlens.engine.sender import Sender
-from fedlens.engine.sequential import Outcome, Sequential, Void
+from fedlens.engine.sequential import Outcome, Sequential
 from fedlens.engine.settings import Engine
 from fedlens.engine.trainer import Record, Trainer
 
@@ -20,6 +22,7 @@ __all__ = [
     "BySize",
     "Draw",
     "Engine",
+    "Exchange",
     "Federated",
     "Journey",
     "Network",

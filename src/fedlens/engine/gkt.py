@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.data import Dataset
+from fedlens.engine.failures import all_failed, broken, skipped, told
 from fedlens.engine.plan import Visit, passes
-from fedlens.engine.sequential import _broken, _told
 from fedlens.engine.trainer import Record
 from fedlens.errors import RunError
 from fedlens.local import Batch, Broken, Diverged, Evaluation, Local, Optimizer, Trained, Work, evaluate, train
@@ -128,11 +128,11 @@ class Exchange:
                 trained = self._learn(visit, kept)
             except Diverged as failure:
                 if not self.skip_failures:
-                    raise _told(failure, visit) from None
-                done.skipped.append({"client": visit.client, "step": failure.step, "why": failure.what})
+                    raise told(failure, visit) from None
+                done.skipped.append(skipped(failure, visit))
                 continue
             except Broken as failure:
-                raise _broken(failure, visit) from failure.__cause__
+                raise broken(failure, visit) from failure.__cause__
             part = knowledge.rows(filled, filled + visit.examples)
             self._show(visit, part)
             filled += visit.examples
@@ -141,7 +141,7 @@ class Exchange:
             done.records.append(self._record(visit, self._own(kept), trained))
             done.bytes_up += part.bytes
         if not parts:
-            raise _all_failed(visits)
+            raise all_failed(visits, done.skipped)
         self._teach(done, visits[0].round, knowledge.rows(0, filled))
         self._answer(done, parts)
         return done
@@ -284,12 +284,3 @@ def _server_failed(failure: Diverged | Broken, round: int) -> RunError:
             "Batch norm cannot train on a batch of one value: change method.server_batch, or set model.norm to another."
         )
     return RunError("the server's training failed", where=where, seen=f"{type(cause).__name__}: {cause}", do=do)
-
-
-def _all_failed(visits: Sequence[Visit]) -> RunError:
-    return RunError(
-        "every client of the cohort failed",
-        where=f"round {visits[0].round}",
-        seen=f"{len(visits)} clients; learning rate {visits[0].rate:g}",
-        do="Lower local.lr or set local.clip_norm.",
-    )

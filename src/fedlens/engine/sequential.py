@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fedlens.engine.failures import Void, all_failed, broken, skipped, told
 from fedlens.engine.plan import Visit
 from fedlens.engine.trainer import Delivery, Record, Trainer
 from fedlens.errors import RunError
@@ -76,18 +77,18 @@ class Sequential:
             try:
                 delivery = self.trainer.visit(tree, sends, visit, memory.get(visit.client, {}), clip)
             except Broken as failure:
-                raise _broken(failure, visit) from failure.__cause__
+                raise broken(failure, visit) from failure.__cause__
             except (Diverged, RunError) as failure:
                 if not self.skip_failures:
-                    raise _told(failure, visit) from None
-                outcome.skipped.append(_skipped(failure, visit))
+                    raise told(failure, visit) from None
+                outcome.skipped.append(skipped(failure, visit))
                 continue
             self._add(outcome, visit, delivery)
             # Integer buffers are copied from the client with most examples: a choice that no order of clients changes.
             if (visit.examples, -visit.client) > most:
                 most, outcome.integers = (visit.examples, -visit.client), delivery.integers
         if not outcome.records:
-            raise _all_failed(visits, outcome)
+            raise all_failed(visits, outcome.skipped)
         return outcome
 
     def reduced(self, outcome: Outcome, memory: Vectors, round: int) -> dict[str, Tensor]:
@@ -141,53 +142,6 @@ class Sequential:
             outcome.memory[visit.client] = delivery.memory
 
 
-class Void(RunError):
-    """A round without enough usable uploads: the server's model stays as it is, or the run stops."""
-
-
 def _clip(memory: Vectors) -> float:
     """The present bound of a private mechanism; infinite where there is none."""
     return float(memory[CLIP]) if CLIP in memory else math.inf
-
-
-def _skipped(failure: Diverged | RunError, visit: Visit) -> dict[str, object]:
-    if isinstance(failure, Diverged):
-        return {"client": visit.client, "step": failure.step, "why": failure.what}
-    problem = failure.problems[0]
-    return {"client": visit.client, "step": None, "why": ": ".join(filter(None, (problem.what, problem.seen)))}
-
-
-def _told(failure: Diverged | RunError, visit: Visit) -> RunError:
-    if isinstance(failure, RunError):
-        problem, at = failure.problems[0], f"client {visit.client}, round {visit.round}"
-        return RunError(problem.what, where=f"{at}, {problem.where}".rstrip(", "), seen=problem.seen, do=problem.do)
-    return RunError(
-        "local training diverged",
-        where=f"client {visit.client}, round {visit.round}, step {failure.step}",
-        seen=f"{failure.what}; learning rate {failure.rate:g}",
-        do='Lower local.lr, set local.clip_norm, or clients.on_failure = "skip" to go on without such clients.',
-    )
-
-
-def _broken(failure: Broken, visit: Visit) -> RunError:
-    cause = failure.__cause__
-    do = "Correct the model; -v shows where it raised."
-    if "more than 1 value per channel" in str(cause):
-        do = "Batch norm cannot train on a batch of one value: raise local.batch, or set model.norm to another."
-    return RunError(
-        "local training failed",
-        where=f"client {visit.client}, round {visit.round}, step {failure.step}",
-        seen=f"{type(cause).__name__}: {cause}",
-        do=do,
-    )
-
-
-def _all_failed(visits: Sequence[Visit], outcome: Outcome) -> RunError:
-    first = outcome.skipped[0]
-    at = "" if first["step"] is None else f" at step {first['step']}"
-    return RunError(
-        "every client of the cohort failed",
-        where=f"round {visits[0].round}",
-        seen=f"{len(visits)} clients, the first{at}: {first['why']}; learning rate {visits[0].rate:g}",
-        do="Lower local.lr or set local.clip_norm.",
-    )

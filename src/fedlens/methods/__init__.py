@@ -11,6 +11,7 @@ from fedlens.methods.adaptive import fedadagrad, fedadam, fedavgm, fedyogi
 from fedlens.methods.fedavg import fedavg, fedsgd
 from fedlens.methods.feddyn import feddyn
 from fedlens.methods.fedexp import fedexp
+from fedlens.methods.fedgkt import Transfer, fedgkt
 from fedlens.methods.fednova import fednova
 from fedlens.methods.fedprox import fedprox
 from fedlens.methods.fedsam import fedasam, fedsam
@@ -44,6 +45,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "fedbabu": fedbabu,
     "lg-fedavg": lgfedavg,
     "ditto": ditto,
+    "fedgkt": fedgkt,
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "Phase",
     "Reduced",
     "Server",
+    "Transfer",
     "ditto",
     "fedadagrad",
     "fedadam",
@@ -65,6 +68,7 @@ __all__ = [
     "fedbn",
     "feddyn",
     "fedexp",
+    "fedgkt",
     "fedlc",
     "fednova",
     "fedntd",

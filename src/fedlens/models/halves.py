@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fedlens.errors import ConfigurationError, nearest
 from fedlens.models.norm import batch_or_nothing, swap_norm
-from fedlens.models.resnet import Basic, Bottleneck, _initialise
+from fedlens.models.resnet import Basic, Bottleneck, initialise
 from fedlens.models.settings import Model, Norm
 
 FEATURES = 16  # channels of what a client sends
@@ -49,7 +49,7 @@ class Classifier(nn.Module):
             self.stages.add_module(f"stage{index}", stage)
         self.dropout: nn.Module | None = nn.Dropout(dropout) if dropout else None
         self.head = nn.Linear(into, classes)
-        _initialise(self, norm)
+        initialise(self, norm)
 
     def forward(self, features: Tensor) -> Tensor:
         pooled = self.stages(features).mean(dim=(2, 3))
@@ -66,7 +66,7 @@ class Extractor(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, FEATURES, 3, padding=1, bias=not norm)
         self.norm = batch_or_nothing(FEATURES, norm)
-        _initialise(self, norm)
+        initialise(self, norm)
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.relu(self.norm(self.conv(images)))

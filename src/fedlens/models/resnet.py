@@ -110,7 +110,7 @@ class ResNet(nn.Module):
             self.stages.add_module(f"stage{index}", stage)
         self.dropout: nn.Module | None = nn.Dropout(dropout) if dropout else None
         self.head = nn.Linear(into, classes)
-        _initialise(self, norm)
+        initialise(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.stages(torch.relu(self.norm(self.conv(x)))).mean(dim=(2, 3))
@@ -120,7 +120,8 @@ class ResNet(nn.Module):
         return logits
 
 
-def _initialise(module: nn.Module, norm: bool) -> None:
+def initialise(module: nn.Module, norm: bool) -> None:
+    """He et al. 2015 for convolutions; without `norm`, blocks start as the identity (their last layer is 0)."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")

@@ -6,7 +6,7 @@ Offers: Experiment and its sections, load_experiment, execute, stream, prepare.
 """
 
 from fedlens.runs.configuration import as_toml, load_experiment
-from fedlens.runs.experiment import Clients, Experiment, References
+from fedlens.runs.experiment import Clients, Experiment, Privacy, References
 from fedlens.runs.federation import Federation
 from fedlens.runs.loop import State, stream
 from fedlens.runs.prepare import initial_model, prepare
@@ -17,6 +17,7 @@ __all__ = [
     "Experiment",
     "Federation",
     "Interrupted",
+    "Privacy",
     "Progress",
     "References",
     "State",

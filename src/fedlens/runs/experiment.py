@@ -14,9 +14,10 @@ from fedlens.errors import ConfigurationError, nearest
 from fedlens.local import AnyAttack, Local
 from fedlens.local.attack import SignFlip
 from fedlens.local.private import PerExample
-from fedlens.methods import METHODS, Method, fedavg
+from fedlens.methods import METHODS, Method, Transfer, fedavg
 from fedlens.methods.method import send_update
 from fedlens.models import MODELS, Model
+from fedlens.models.halves import HALVES
 from fedlens.partition import IID, AnyPartition
 from fedlens.server import AnyMechanism, Communication, Mean, Server
 from fedlens.settings import Count, Fraction, settings
@@ -121,7 +122,7 @@ def _known_source(data: Data) -> Data:
 
 
 def _known_model(model: Model) -> Model:
-    if model.name not in MODELS and ":" not in model.name:
+    if model.name not in (*MODELS, *HALVES) and ":" not in model.name:
         guess = nearest(model.name, MODELS)
         do = f"Did you mean '{guess}'?" if guess else _one_of(MODELS)
         raise ValueError(f"there is no model '{model.name}'; {do}")
@@ -171,6 +172,34 @@ class Experiment:
                 f"{self.method.name} sends more than its update, which {rule.kind} would not protect; "
                 'set server.reduce = "mean", or a method such as fedavg or fedprox'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _knowledge_transfer_has_two_halves(self) -> Experiment:
+        name, halves = self.method.name, ", ".join(HALVES)
+        if not isinstance(self.method, Transfer):
+            if self.model.name in HALVES:
+                raise ValueError(f"'{self.model.name}' is two networks; set method.name = \"fedgkt\", or another model")
+            return self
+        if self.model.name not in HALVES:
+            raise ValueError(f"{name} needs a client's and a server's half; set model.name to one of: {halves}")
+        for_updates = {
+            "clients.attackers": self.clients.attackers == 0,
+            "clients.holdout": self.clients.holdout == 0,
+            "clients.selection": self.clients.selection == Uniform(),
+            "server.average_from": self.server.average_from is None,
+            "server.statistics": self.server.statistics == "average",
+            "communication": self.communication == Communication(),
+            "network": self.network == Network(),
+            "privacy": self.privacy == Privacy(),
+        }
+        if given := [key for key, absent in for_updates.items() if not absent]:
+            raise ValueError(f"{name} sends no updates, which {given[0]} is made for; leave {' and '.join(given)} out")
+        return self
+
+    @model_validator(mode="after")
+    def _selection_suits_the_cohort(self) -> Experiment:
+        self.clients.selection.check(self.network.invited(self.clients.cohort))
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from fedlens.data import Split
-from fedlens.engine import Federated, Plan, Pooled, Sender, Sequential, Visit
+from fedlens.engine import Exchange, Federated, Plan, Pooled, Sender, Sequential, Visit
 from fedlens.engine.plan import passes
 from fedlens.local import Local
 from fedlens.methods import fedavg
@@ -23,7 +23,11 @@ from fedlens.tree import Tree
 
 @dataclass(frozen=True)
 class Federation:
-    """Everything a loop needs. `held`: each client's local hold-out, where there is one; `deal`: what trains."""
+    """Everything a loop needs. `held`: each client's local hold-out, where there is one; `deal`: what trains.
+
+    `start` is the server's model, `whole` what the engine trains: the same, but with `exchange`, where the server has
+    half of it.
+    """
 
     experiment: Experiment
     split: Split
@@ -32,8 +36,10 @@ class Federation:
     plan: Plan
     engine: Sequential
     start: Tree
+    whole: Tree
     network: Cost
     threads: int
+    exchange: Exchange | None = None
 
     @property
     def classes(self) -> int:
@@ -104,4 +110,6 @@ class Federation:
             sender = Sender(self.experiment.seed)
             trainer = dataclasses.replace(engine.trainer, local=local, method=fedavg(), sender=sender, privacy=None)
             engine = dataclasses.replace(engine, trainer=trainer, rule=Mean(), recalibrate=False)
-        return dataclasses.replace(self, plan=plan, deal=deal, engine=engine)
+        twin = dataclasses.replace(self, plan=plan, deal=deal, engine=engine)
+        # Of two halves that exchange knowledge, the engine holds the whole.
+        return twin if local is None else dataclasses.replace(twin, start=self.whole, exchange=None)

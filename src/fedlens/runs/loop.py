@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedlens.engine import Draw, Federated, Network, Outcome, Record, Void
+from fedlens.engine import Draw, Exchange, Federated, Network, Outcome, Record, Void
 from fedlens.engine.sequential import CLIP
 from fedlens.methods import Reduced, Server
 from fedlens.runs.experiment import Experiment
 from fedlens.runs.federation import Federation
-from fedlens.runs.measure import losses, measure, test_set
+from fedlens.runs.measure import halves, losses, measure, test_set
 from fedlens.runs.prepare import initial_model, prepare
 from fedlens.tree import Tree
 
@@ -91,6 +91,8 @@ def untrained(federation: Federation) -> State:
 
 def _round(federation: Federation, state: State) -> State:
     number, began = state.round + 1, time.perf_counter()
+    if federation.exchange is not None:
+        return _transferred(federation, federation.exchange, state)
     engine, asked = federation.engine, _Asked(federation, state.tree)
     draw = federation.plan.draw(number, asked)
     rate = federation.experiment.local.rate(number, federation.plan.rounds)  # before any scaling by size
@@ -125,6 +127,16 @@ def _round(federation: Federation, state: State) -> State:
         averaged=averaged,
     )
     return _if_due(federation, done)
+
+
+def _transferred(federation: Federation, exchange: Exchange, state: State) -> State:
+    """The state after a round in which knowledge is exchanged, not updates."""
+    number, began = state.round + 1, time.perf_counter()
+    done = exchange.round(state.tree, state.server, federation.plan.visits(number), state.memory)
+    rate = federation.experiment.local.rate(number, federation.plan.rounds)
+    row = {"round": number, "rate": rate, "coherence": None, **done.facts()}
+    memory, seconds = {**state.memory, **done.memory}, time.perf_counter() - began
+    return _if_due(federation, State(number, done.tree, done.server, memory, row, tuple(done.records), seconds))
 
 
 class _Asked:
@@ -194,7 +206,10 @@ def _if_due(federation: Federation, state: State) -> State:
 def _evaluated(federation: Federation, state: State) -> State:
     began = time.perf_counter()
     last = state.round == federation.plan.rounds
-    measured = measure(federation, state.tree, state.memory, last=last)
+    if federation.exchange is None:
+        measured = measure(federation, state.tree, state.memory, last=last)
+    else:
+        measured = halves(federation, federation.exchange, state.tree, state.memory, state.row.get("clients", [0]))
     if state.average is not None:
         measured["accuracy_averaged"] = test_set(federation, state.tree.with_(state.average)).accuracy
     seconds = time.perf_counter() - began

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fedlens.data import Dataset
+from fedlens.engine import Exchange
 from fedlens.local import Batch, evaluate
 from fedlens.local.evaluate import Evaluation, pooled
 from fedlens.local.statistics import has_batch_norm
@@ -38,6 +39,16 @@ def measure(federation: Federation, tree: Tree, memory: Mapping[int, Vectors], *
         row["personal_accuracy"] = _mean_accuracy(seen)
         row["personal_worst_decile"] = worst_decile(np.array([one.accuracy for one in seen]))
     return row
+
+
+def halves(
+    federation: Federation, exchange: Exchange, tree: Tree, memory: Mapping[int, Vectors], clients: Sequence[int]
+) -> dict[str, Any]:
+    """The row of a round of knowledge transfer: "accuracy" is the mean over the cohort `clients` of what the server's
+    half makes of the client's own features of the test set."""
+    seen = exchange.evaluate(tree, memory, clients, lambda: batches(federation.split.test, tree.vector.dtype))
+    mixed = worst_decile(by_label_mix(seen.recall, federation.counts()))
+    return {"accuracy": seen.accuracy, **_one_by_one(seen), "worst_decile": mixed}
 
 
 def _server_model(federation: Federation, tree: Tree) -> dict[str, Any]:

@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from fedlens.data import Split, load
-from fedlens.engine import Federated, Network, Sender, Sequential, Trainer
+from fedlens.engine import Exchange, Federated, Network, Sender, Sequential, Trainer
 from fedlens.errors import ConfigurationError, DataError
 from fedlens.local.augment import AUGMENTATIONS
 from fedlens.local.private import check_examples_are_separate
 from fedlens.local.statistics import has_batch_norm
+from fedlens.methods import Transfer
 from fedlens.models import Cost, build, cost
+from fedlens.models.halves import Halves, build_halves
 from fedlens.partition import Natural, Partition, holdout
 from fedlens.runs.experiment import Experiment
 from fedlens.runs.federation import Federation
@@ -37,7 +39,8 @@ def prepare(experiment: Experiment) -> Federation:
         seen = f"one class, {split.train.classes[0]!r}"
         raise DataError("there is nothing to tell apart", where=experiment.data.source, seen=seen, do="Add a class.")
     deal, held = _dealt(experiment, split)
-    module = _drawn(experiment, split)
+    exchange = _exchange(experiment, split)
+    module = _drawn(experiment, split) if exchange is None else _halves(experiment, split).whole()
     start = Tree.of(module, experiment.engine.dtype)
     network = cost(module, split.train.shape)
     bound = bind(module, experiment.engine.dtype)
@@ -64,18 +67,45 @@ def prepare(experiment: Experiment) -> Federation:
     _has_statistics(experiment, module)
     _says_little(experiment, module, start)
     plan = _plan(experiment, deal, trainer, start, network)
-    return Federation(experiment, split, deal, held, plan, engine, start, network, threads)
+    server = start if exchange is None else Tree.of(exchange.server.module, experiment.engine.dtype)
+    return Federation(experiment, split, deal, held, plan, engine, server, start, network, threads, exchange)
 
 
 def initial_model(experiment: Experiment) -> nn.Module:
     """The experiment's model before the first round; the draw depends on the experiment's seed alone."""
-    return _drawn(experiment, load(experiment.data))
+    split = load(experiment.data)
+    return _halves(experiment, split).server if isinstance(experiment.method, Transfer) else _drawn(experiment, split)
 
 
 def _drawn(experiment: Experiment, split: Split) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(torch_seed(experiment.seed, "init"))
         return build(experiment.model, split.train.shape, len(split.train.classes))
+
+
+def _halves(experiment: Experiment, split: Split) -> Halves:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(torch_seed(experiment.seed, "init"))
+        return build_halves(experiment.model, split.train.shape, len(split.train.classes))
+
+
+def _exchange(experiment: Experiment, split: Split) -> Exchange | None:
+    if not isinstance(experiment.method, Transfer):
+        return None
+    halves, dtype = _halves(experiment, split), experiment.engine.dtype
+    first = Tree.of(halves.client, dtype)
+    return Exchange(
+        bind(halves.client, dtype),
+        bind(halves.server, dtype),
+        first,
+        split.train,
+        experiment.local,
+        experiment.method,
+        experiment.seed,
+        experiment.rounds,
+        augment=AUGMENTATIONS.get(experiment.data.augment),
+        skip_failures=experiment.clients.on_failure == "skip",
+    )
 
 
 def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition | None]:

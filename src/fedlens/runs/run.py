@@ -83,7 +83,11 @@ def megabytes(federation: Federation) -> float:
     e, wanted = federation.experiment, federation.experiment.references
     vector = federation.start.vector.numel() * federation.start.vector.element_size() / 1e6
     optimizer = {"sgd": 1, "adam": 2, "adamw": 2}[e.local.optimizer]
-    of_a_client = len(e.method.client_memory) + (optimizer if e.local.keep_optimizer else 0)
+    of_a_client: float = len(e.method.client_memory) + (optimizer if e.local.keep_optimizer else 0)
+    of_a_client += e.method.personal + e.communication.remembers
+    if federation.exchange is not None:  # own models, and logits of every example
+        logits = 4e-6 * federation.classes * float(federation.deal.sizes.mean())
+        of_a_client = (federation.exchange.first.vector.nbytes * (1 + optimizer) / 1e6 + logits) / vector
     visited = min(e.clients.count, e.clients.cohort * e.rounds)
     checkpoint = vector * (1 + len(e.method.server_memory) + of_a_client * visited)
     others = sum([wanted.centralised, wanted.centralised_depth, wanted.iid]) + wanted.local_only

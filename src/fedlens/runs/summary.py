@@ -34,7 +34,7 @@ def summarise(
         "seed": e.seed,
         "rounds": e.rounds,
         "rounds_done": rows[-1]["round"],
-        "metric": OWN if personal else f"accuracy on {federation.split.test_is}",
+        "metric": OWN if personal else _metric(federation),
         "classes": list(federation.split.train.classes),
         "final": final | _last_details(federation, rows),
         "references": _references(final, found, personal),
@@ -44,6 +44,11 @@ def summarise(
     }
     summary["notable"] = notable(summary, rows)
     return summary
+
+
+def _metric(federation: Federation) -> str:
+    metric = f"accuracy on {federation.split.test_is}"
+    return metric if federation.exchange is None else f"{metric}, mean over the round's clients of the two halves"
 
 
 def headline(rows: Rows, measure: str) -> dict[str, Any]:
