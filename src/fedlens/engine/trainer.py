@@ -80,42 +80,49 @@ class Trainer:
     augment: Augmentation | None = None
     privacy: PerExample | None = None
 
-    def visit(self, tree: Tree, received: Vectors, visit: Visit, kept: Vectors, clip: float = math.inf) -> Delivery:
+    def visit(self, tree: Tree, received: Vectors, visit: Visit, state: Vectors, clip: float = math.inf) -> Delivery:
         """All of `visit`: train, send (within `clip`, where a private mechanism bounds it), remember.
 
         Raises Diverged or Broken, and RunError where the upload cannot be used.
         """
-        begin = self.personal(tree, kept) if self.method.own is None else tree
-        client = self.client(begin, received, visit, kept)
-        trained = self.train(begin, visit, client, kept)
+        begin = self.personal(tree, state) if self.method.own is None else tree
+        client = self.client(begin, received, visit, state)
+        trained = self.train(begin, visit, client, state)
         weights, rest = trained.vector.tensor_split([tree.layout.trained])
+        change = rest - begin.vector[tree.layout.trained :]
         upload, remembered = self.method.finish(weights, client)
         _check_shape(upload, weights)
-        here = None if self.kept is None else self.kept[: tree.layout.trained]
-        sent = self.sender.send(upload, visit, kept, clip, here)
-        memory = {**sent.memory, **{f"method.{name}": vector for name, vector in remembered.items()}}
+        memory = {f"method.{name}": vector for name, vector in remembered.items()}
         if self.local.keep_optimizer:
             memory |= {f"optimizer.{name}": vector for name, vector in trained.optimizer.items()}
-        change = rest - begin.vector[tree.layout.trained :]
-        losses, steps = trained.losses, len(trained.losses)
+        here = None
         if self.kept is not None:
             memory["kept"] = trained.vector[self.kept]
-            change = change.masked_fill(self.kept[tree.layout.trained :], 0.0)
+            here, there = self.kept.tensor_split([tree.layout.trained])
+            change = change.masked_fill(there, 0.0)
+        passes = 1
         if self.method.own is not None:
-            own = self.train(self.personal(tree, kept), visit, client, {}, self.method.own)
-            memory["own"], steps = own.vector, 2 * steps
-        samples = steps // len(losses) * sum(len(indices) for indices in visit.batches)
-        norm = sent.upload["update"].norm().item()
-        record = Record(visit.client, visit.examples, samples, steps, losses[0], losses[-1], norm)
+            memory["own"] = self.train(self.personal(tree, state), visit, client, {}, self.method.own).vector
+            passes = 2
+        sent = self.sender.send(upload, visit, state, clip, here)
+        record = Record(
+            visit.client,
+            visit.examples,
+            samples=passes * sum(len(indices) for indices in visit.batches),
+            steps=passes * len(trained.losses),
+            loss_first=trained.losses[0],
+            loss_last=trained.losses[-1],
+            update_norm=sent.upload["update"].norm().item(),
+        )
         size = sent.bytes + self.statistics * change.element_size()
-        return Delivery(sent.upload, change, trained.integers, record, memory, size, sent.within)
+        return Delivery(sent.upload, change, trained.integers, record, {**memory, **sent.memory}, size, sent.within)
 
-    def personal(self, tree: Tree, kept: Vectors) -> Tree:
+    def personal(self, tree: Tree, state: Vectors) -> Tree:
         """The client's own model, given the server's `tree`; before its first visit that is `tree` itself."""
-        if "own" in kept:
-            return tree.with_(kept["own"])
-        if "kept" in kept and self.kept is not None:
-            return tree.with_(tree.vector.masked_scatter(self.kept, kept["kept"]))
+        if "own" in state:
+            return tree.with_(state["own"])
+        if "kept" in state and self.kept is not None:
+            return tree.with_(tree.vector.masked_scatter(self.kept, state["kept"]))
         return tree
 
     @cached_property
@@ -154,19 +161,18 @@ class Trainer:
         kept = self.method.keeps
         return sum(slot.size for slot in slots if kept is None or not kept(slot))
 
-    def client(self, tree: Tree, received: Vectors, visit: Visit, kept: Vectors) -> Client:
+    def client(self, tree: Tree, received: Vectors, visit: Visit, state: Vectors) -> Client:
         """What the method may know of `visit`."""
         start = tree.vector[: tree.layout.trained]
         names = {name: f"method.{name}" for name in self.method.client_memory}
-        memory = {name: kept[key] if key in kept else self._first(name, start) for name, key in names.items()}
+        memory = {name: state[key] if key in state else self._first(name, start) for name, key in names.items()}
         reach = Optimizer(self.local).reach(len(visit.batches))
         return Client(start, {name: received[name] for name in self.method.sends}, memory, visit.rate, reach)
 
-    def train(self, tree: Tree, visit: Visit, client: Client, kept: Vectors, own: Hook | None = None) -> Trained:
+    def train(self, tree: Tree, visit: Visit, client: Client, state: Vectors, own: Hook | None = None) -> Trained:
         """Train from `tree`; raises Diverged or Broken. `own` corrects the gradients of a client's second model."""
-        state = {
-            name.removeprefix("optimizer."): v.clone() for name, v in kept.items() if name.startswith("optimizer.")
-        }
+        kept = {key.removeprefix("optimizer."): v for key, v in state.items() if key.startswith("optimizer.")}
+        optimizer = {name: vector.clone() for name, vector in kept.items()} or None
         seed, method = torch_seed(self.seed, "module", visit.round, visit.client), self.method
         with _tapped(self.bound.module, wanted=method.loss is not None) as tap:
             loss = self._loss(tree, visit, client, tap)
@@ -178,7 +184,7 @@ class Trainer:
                 expected = size if self.local.batch == "all" else self.local.batch
                 rng = generator(self.seed, "per-example", visit.round, visit.client)
                 work = dataclasses.replace(work, private=Private(self.privacy, expected, rng))
-            return train(self.bound, tree, work, Optimizer(self.local), state or None)
+            return train(self.bound, tree, work, Optimizer(self.local), optimizer)
 
     def _phases(self, steps: int) -> tuple[Phase, ...]:
         """The method's phases in steps, shares rounded so that they add up to `steps`."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from fedlens.local.settings import Local
 from fedlens.methods.method import Client, Method, Phase
 from fedlens.tree import Slot
 
@@ -39,7 +40,14 @@ def fedrep(*, head: str = "head", head_share: float = 0.5) -> Method:
     _check_share("head_share", head_share)
     settings: dict[str, float | str] = {"head": head, "head_share": head_share}
     phases = (Phase(head_share, "kept"), Phase(1 - head_share, "sent"))
-    return Method(name="fedrep", source="Collins et al. 2021", settings=settings, keeps=_under(head), phases=phases)
+    return Method(
+        name="fedrep",
+        source="Collins et al. 2021",
+        settings=settings,
+        keeps=_under(head),
+        phases=phases,
+        check=_fresh_optimizer,
+    )
 
 
 def fedbabu(*, head: str = "head", tune_epochs: int = 5) -> Method:
@@ -57,6 +65,7 @@ def fedbabu(*, head: str = "head", tune_epochs: int = 5) -> Method:
         keeps=_under(head),
         phases=(Phase(1.0, "sent"),),
         tune=int(tune_epochs),
+        check=_fresh_optimizer,
     )
 
 
@@ -89,6 +98,11 @@ def _under(head: str) -> Callable[[Slot], bool]:
     if not head:
         raise ValueError("head is empty; name the layer, for example 'head'")
     return lambda slot: slot.name == head or slot.name.startswith(f"{head}.")
+
+
+def _fresh_optimizer(local: Local) -> None:
+    if local.keep_optimizer:
+        raise ValueError("the phases of a visit each begin with a fresh optimiser; set local.keep_optimizer = false")
 
 
 def _check_share(name: str, share: float) -> None:
