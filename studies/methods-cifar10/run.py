@@ -6,16 +6,11 @@ results.json beside this file; what is there is kept, so an interrupted study go
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
 import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import torch
 
 import fedlens as fl
 from fedlens.methods import METHODS
@@ -24,8 +19,13 @@ from fedlens.runs.loop import advance
 from fedlens.runs.measure import test_set
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from cells import fill  # noqa: E402
+
 RESULTS = HERE / "results.json"
 PARTITIONS = {"shards": fl.Shards(2), "dirichlet": fl.Dirichlet(0.1)}
+Cell = tuple[str, str, dict[str, float], int, bool]  # partition, method, settings, seed, whether it tunes
 SEEDS, ROUNDS, TUNING_ROUNDS, BATCH = (0, 1, 2), 60, 30, 10
 RATES = (0.01, 0.03, 0.06, 0.1, 0.2)
 
@@ -46,12 +46,8 @@ def trials(name: str) -> list[dict[str, float]]:
     return [{"lr": rate, other: value} for rate, value in pairs]
 
 
-def methods() -> list[str]:
-    """The methods that learn one model from updates, by optimisation or by their loss."""
-    return [name for name in METHODS if name in ONE_MODEL]
-
-
-ONE_MODEL = (
+# The methods that learn one model from updates, by optimisation or by their loss.
+COMPARED = (
     *("fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "fedprox", "scaffold", "fednova", "feddyn", "fedexp"),
     *("fedsam", "fedasam", "fedlc", "fedrs", "fedntd", "moon"),
 )
@@ -77,8 +73,8 @@ def experiment(partition: str, name: str, settings: dict[str, float], seed: int,
     )
 
 
-def curve(cell: tuple[str, str, dict[str, float], int, bool]) -> tuple[str, dict[str, Any]]:
-    """The cell's key and its accuracies, by round: every tenth and the last ten."""
+def curve(cell: Cell) -> dict[str, Any]:
+    """Accuracies by round: every tenth and the last ten; and of the mean of models."""
     sys.path.insert(0, str(HERE))
     job = experiment(*cell)
     seen: dict[str, Any] = {}
@@ -90,24 +86,27 @@ def curve(cell: tuple[str, str, dict[str, float], int, bool]) -> tuple[str, dict
         seen["averaged"] = state.row.get("accuracy_averaged")
     except fl.FedlensError as error:
         seen["failed"] = str(error).splitlines()[0]
-    return key(cell), seen
+    return seen
 
 
-def key(cell: tuple[str, str, dict[str, float], int, bool]) -> str:
+def key(cell: Cell) -> str:
+    """The cell's name."""
     partition, name, settings, seed, tuning = cell
     written = ",".join(f"{key}={value:g}" for key, value in settings.items())
     return f"{'tune' if tuning else 'final'}/{partition}/{name}/{written}/{seed}"
 
 
-def tuning_cells() -> Iterator[tuple[str, str, dict[str, float], int, bool]]:
-    for name in methods():
+def tuning_cells() -> Iterator[Cell]:
+    """Every trial of every method, on one seed."""
+    for name in COMPARED:
         for partition in PARTITIONS:
             yield from ((partition, name, settings, 100, True) for settings in trials(name))
 
 
-def final_cells(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, float], int, bool]]:
+def final_cells(results: dict[str, Any]) -> Iterator[Cell]:
+    """Every method with its best settings, seed by seed."""
     for seed in SEEDS:
-        for name in methods():
+        for name in COMPARED:
             for partition in PARTITIONS:
                 yield partition, name, best(results, partition, name), seed, False
 
@@ -125,7 +124,7 @@ def best(results: dict[str, Any], partition: str, name: str) -> dict[str, float]
 
 def table(results: dict[str, Any], partition: str) -> str:
     """Mean and standard deviation over seeds; the gain over FedAvg paired by seed, in its own standard deviations."""
-    rows = {name: _row(results, partition, name) for name in methods()}
+    rows = {name: _row(results, partition, name) for name in COMPARED}
     base = rows["fedavg"]["tail"]
     lines = [
         f"\n| {partition} | settings | last | best | mean of last ten | averaged model | gain over fedavg | in sd |",
@@ -160,25 +159,10 @@ def _spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
-def run(cells: list[Any], results: dict[str, Any], processes: int) -> None:
-    """Add what is missing of `cells` to `results`, one thread a process."""
-    missing = [cell for cell in cells if key(cell) not in results]
-    with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
-        for name, seen in pool.imap_unordered(curve, missing):
-            results[name] = seen
-            writing = RESULTS.with_suffix(".writing")
-            writing.write_text(json.dumps(dict(sorted(results.items())), indent=0) + "\n")
-            writing.replace(RESULTS)
-
-
 def main() -> None:
     """Run what is missing and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=2)
-    processes = parser.parse_args().processes
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    run(list(tuning_cells()), results, processes)
-    run(list(final_cells(results)), results, processes)
+    tuned = fill(RESULTS, tuning_cells(), key, curve)
+    results = fill(RESULTS, final_cells(tuned), key, curve)
     for partition in PARTITIONS:
         print(table(results, partition))
 

@@ -10,20 +10,20 @@ results.json beside this file; what is there is kept, so an interrupted study go
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
 import statistics
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import torch
 
 import fedlens as fl
 from fedlens.runs import prepare
 from fedlens.runs.loop import advance
 from fedlens.runs.measure import measure
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cells import fill
 
 RESULTS = Path(__file__).with_name("results.json")
 SEEDS, ROUNDS, TAIL = (0, 1, 2), 50, 10
@@ -53,7 +53,7 @@ def experiment(cell: Cell) -> fl.Experiment:
     partition, name, seed = cell
     norm, changes = name.split(",")[0], TREATMENTS[name]
     return fl.Experiment(
-        name="/".join(map(str, cell)),
+        name=key(cell),
         seed=seed,
         rounds=ROUNDS,
         evaluate_every=ROUNDS,
@@ -66,15 +66,20 @@ def experiment(cell: Cell) -> fl.Experiment:
     )
 
 
-def curve(cell: Cell) -> tuple[str, list[list[float]]]:
-    """The cell's key and [round, accuracy, accuracy with batch statistics] of every fifth round and the last ten."""
+def key(cell: Cell) -> str:
+    """The cell's name."""
+    return "/".join(map(str, cell))
+
+
+def curve(cell: Cell) -> list[list[float]]:
+    """[round, accuracy, accuracy with batch statistics] of every fifth round and the last ten."""
     job, seen = experiment(cell), []
     federation = prepare(job)
     for state in advance(federation):
         if state.round % 5 == 0 or state.round > ROUNDS - TAIL:
             row = measure(federation, state.tree, state.memory, last=False)
             seen.append([state.round, row["accuracy"], row.get("accuracy_batch_statistics", row["accuracy"])])
-    return "/".join(map(str, cell)), seen
+    return seen
 
 
 def table(results: dict[str, Any]) -> str:
@@ -82,7 +87,7 @@ def table(results: dict[str, Any]) -> str:
     lines = ["| clients | norm | tested with | last | best | mean of last ten |", "|---|---|---|---|---|---|"]
     for partition in PARTITIONS:
         for name in TREATMENTS:
-            runs = [results[key] for seed in SEEDS if (key := f"{partition}/{name}/{seed}") in results]
+            runs = [results[at] for seed in SEEDS if (at := key((partition, name, seed))) in results]
             if len(runs) < len(SEEDS):
                 continue
             tests = (
@@ -99,18 +104,7 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=2)
-    processes = parser.parse_args().processes
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    missing = [cell for cell in cells() if "/".join(map(str, cell)) not in results]
-    with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
-        for name, seen in pool.imap_unordered(curve, missing):
-            results[name] = seen
-            writing = RESULTS.with_suffix(".writing")
-            writing.write_text(json.dumps(dict(sorted(results.items())), indent=0) + "\n")
-            writing.replace(RESULTS)
-    print(table(results))
+    print(table(fill(RESULTS, cells(), key, curve)))
 
 
 if __name__ == "__main__":

@@ -5,17 +5,17 @@ Run: python studies/robust-digits/run.py [--processes 2]; it writes results.json
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
 import statistics
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import fedlens as fl
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cells import fill
 
 RESULTS = Path(__file__).with_name("results.json")
 RULES = (
@@ -43,8 +43,13 @@ def cells() -> Iterator[tuple[str, str, int, int]]:
                     yield partition, rule, attackers, seed
 
 
-def accuracy(cell: tuple[str, str, int, int]) -> tuple[str, float]:
-    """The cell's key and the mean test accuracy of its last ten rounds."""
+def key(cell: tuple[str, str, int, int]) -> str:
+    """The cell's name."""
+    return "/".join(map(str, cell))
+
+
+def accuracy(cell: tuple[str, str, int, int]) -> float:
+    """The mean test accuracy of the last ten rounds."""
     partition, rule, attackers, seed = cell
     expected = attackers or 4
     text = {"trimmed-mean": f"trimmed-mean:{expected / CLIENTS}"}.get(rule, rule)
@@ -61,7 +66,7 @@ def accuracy(cell: tuple[str, str, int, int]) -> tuple[str, float]:
         engine=fl.Engine(threads=1),
     )
     last = [state.accuracy for state in fl.stream(experiment) if state.round > ROUNDS - 10]
-    return "/".join(map(str, cell)), statistics.mean(value for value in last if value is not None)
+    return statistics.mean(value for value in last if value is not None)
 
 
 def table(results: dict[str, float]) -> str:
@@ -81,16 +86,7 @@ def table(results: dict[str, float]) -> str:
 
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=2)
-    processes = parser.parse_args().processes
-    results: dict[str, float] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    missing = [cell for cell in cells() if "/".join(map(str, cell)) not in results]
-    with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
-        for key, value in pool.imap_unordered(accuracy, missing):
-            results[key] = value
-            RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
-    print(table(results))
+    print(table(fill(RESULTS, cells(), key, accuracy)))
 
 
 if __name__ == "__main__":

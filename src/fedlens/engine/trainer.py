@@ -91,7 +91,7 @@ class Trainer:
         weights, rest = trained.vector.tensor_split([tree.layout.trained])
         change = rest - begin.vector[tree.layout.trained :]
         upload, remembered = self.method.finish(weights, client)
-        _check_shape(upload, weights)
+        _check_parts(upload, self.parts)
         memory = {f"method.{name}": vector for name, vector in remembered.items()}
         if self.local.keep_optimizer:
             memory |= {f"optimizer.{name}": vector for name, vector in trained.optimizer.items()}
@@ -145,14 +145,27 @@ class Trainer:
 
     def traffic(self, tree: Tree) -> tuple[int, int]:
         """The bytes that a visit takes down and up."""
-        start, first = tree.vector[: tree.layout.trained], self.method.server_memory
-        sends = {name: torch.full_like(start, first[name]) for name in self.method.sends}
-        nobody = Visit(0, 0, np.arange(0), (), 1.0, 1.0)
-        client = dataclasses.replace(self.client(tree, sends, nobody, {}), reach=1.0)
+        nobody, start = Visit(0, 0, np.arange(0), (), 1.0, 1.0), tree.vector[: tree.layout.trained]
         here = None if self.kept is None else self.kept[: tree.layout.trained]
         silent = dataclasses.replace(self.sender, mechanism=None, attackers=frozenset())
-        up = silent.send(self.method.finish(start, client)[0], nobody, {}, math.inf, here).bytes
+        up = silent.send(self._still(start), nobody, {}, math.inf, here).bytes
+        sends = self._first_sends(start)
         return self.sender.received(tree, sends, self.kept)[2], up + self.statistics * start.element_size()
+
+    @cached_property
+    def parts(self) -> dict[str, list[int]]:
+        """What every upload must hold: names and shapes."""
+        still = self._still(torch.zeros_like(self.bound.gradient))
+        return {name: list(vector.shape) for name, vector in still.items()} | {"update": [self.bound.layout.trained]}
+
+    def _still(self, start: Tensor) -> Vectors:
+        """The upload of a client that stayed at `start` [T], on its first visit."""
+        memory = {name: self._first(name, start) for name in self.method.client_memory}
+        return self.method.finish(start, Client(start, self._first_sends(start), memory, 1.0, 1.0))[0]
+
+    def _first_sends(self, start: Tensor) -> Vectors:
+        first = self.method.server_memory
+        return {name: torch.full_like(start, first[name]) for name in self.method.sends}
 
     @cached_property
     def statistics(self) -> int:
@@ -272,12 +285,13 @@ def _of(client: Client, hook: Hook | None) -> Correct | None:
     return None if hook is None else lambda gradient, weights: hook(gradient, weights, client)
 
 
-def _check_shape(upload: Vectors, weights: Tensor) -> None:
-    """One upload must be an update of the weights [T]; what comes beside it is the method's own."""
-    found = upload.get("update")
-    if found is not None and found.shape == weights.shape:
+def _check_parts(upload: Vectors, wanted: dict[str, list[int]]) -> None:
+    """All must send the same parts: one that is absent would be a mean over the others, and nobody would know."""
+    found = {name: list(vector.shape) for name, vector in upload.items()}
+    if found == wanted:
         return
-    seen = f"names {', '.join(upload) or 'none'}" if found is None else f"shape {list(found.shape)}"
-    what = "an upload lacks 'update'" if found is None else "an upload has the wrong shape"
-    do = "Let the method's finish return update = w_i - w."
-    raise RunError(what, seen=f"{seen}; wanted update {list(weights.shape)}", do=do)
+    lacking = [name for name in wanted if name not in found]
+    what = f"an upload lacks '{lacking[0]}'" if lacking else "an upload has the wrong shape"
+    seen, want = (", ".join(f"{name} {shape}" for name, shape in parts.items()) for parts in (found, wanted))
+    do = "Let the method's finish return update = w_i - w, and from every client the same names and shapes."
+    raise RunError(what, seen=f"{seen or 'nothing'}; wanted {want}", do=do)

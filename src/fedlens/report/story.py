@@ -142,8 +142,9 @@ def split_rows(record: Record) -> list[Line]:
 
 def cost_rows(record: Record) -> list[Line]:
     """What the run spent: (what, value)."""
-    cost = record.summary.get("cost") or {}
+    cost, network = record.summary.get("cost") or {}, record.summary.get("network") or {}
     rows = [
+        ("simulated time of the network", duration(network.get("simulated_seconds"))),
         ("training", duration(cost.get("train_seconds"))),
         ("evaluation", duration(cost.get("evaluate_seconds"))),
         ("samples trained on", count(cost.get("samples"))),
@@ -166,11 +167,16 @@ def environment_rows(record: Record) -> list[Line]:
 def skipped(record: Record, most: int = 8) -> list[str]:
     """Visits whose update was left out, one sentence each, and how many more there are."""
     said = [
-        f"Round {row.get('round')}, client {entry.get('client')}, step {entry.get('step')}: {entry.get('why')}."
+        f"Round {row.get('round')}, client {entry.get('client')}{_at_step(entry)}: {entry.get('why')}."
         for row in record.rounds for entry in row.get("skipped") or [] if isinstance(entry, dict)
     ]  # fmt: skip
     more = [f"{len(said) - most} further visits were skipped."] if len(said) > most else []
     return said[:most] + more
+
+
+def _at_step(entry: Mapping[str, Any]) -> str:
+    """Empty where it was not a step that failed, but what was made of them all."""
+    return "" if entry.get("step") is None else f", step {entry['step']}"
 
 
 def plain(value: Any) -> str:

@@ -97,6 +97,7 @@ def _round(federation: Federation, state: State) -> State:
     draw = federation.plan.draw(number, asked)
     rate = federation.experiment.local.rate(number, federation.plan.rounds)  # before any scaling by size
     row: dict[str, Any] = {"round": number, "rate": rate}
+    outcome = None
     try:
         outcome = engine.round(state.tree, state.server, draw.visits, state.memory)
         reduced = engine.reduced(outcome, state.server, number)
@@ -104,6 +105,7 @@ def _round(federation: Federation, state: State) -> State:
         if not engine.skip_failures:
             raise _at(reason, number) from None
         row |= {"clients": [], "samples": 0, "steps": 0, "void": reason.problems[0].what}
+        row |= {"skipped": outcome.skipped} if outcome else {}
         done = replace(state, round=number, row=row | _travel(federation, draw), records=(), evaluate_seconds=0.0)
         return _if_due(federation, replace(done, train_seconds=time.perf_counter() - began))
     weights, rest = state.tree.vector.tensor_split([state.tree.layout.trained])
@@ -112,7 +114,8 @@ def _round(federation: Federation, state: State) -> State:
     answered = Reduced(reduced, answers / federation.plan.clients)
     server = engine.trainer.method.aggregate(Server(weights, state.server), answered)
     tree = state.tree.with_(torch.cat([server.weights, rest + outcome.rest.mean()]), outcome.integers)
-    tree = engine.recalibrated(tree, draw.visits)
+    came = {record.client for record in outcome.records}
+    tree = engine.recalibrated(tree, [visit for visit in draw.visits if visit.client in came])
     row |= _facts(federation, draw, outcome, reduced, asked.clients) | _travel(federation, draw)
     average, averaged = _averaged(federation, state, number, tree)
     done = State(

@@ -10,7 +10,14 @@ import numpy as np
 
 def notable(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences, most important first; a sentence is there only where its number is out of the ordinary."""
-    return [*_gaps(summary), *_classes(summary, rows), *_statistics(summary), *_noise(rows), *_skipped(summary)]
+    return [
+        *_gaps(summary),
+        *_classes(summary, rows),
+        *_statistics(summary),
+        *_noise(rows),
+        *_skipped(summary),
+        *_lost(summary),
+    ]
 
 
 def _gaps(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -69,11 +76,25 @@ def _noise(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _skipped(summary: Mapping[str, Any]) -> Iterator[str]:
     if skipped := summary["skipped"]:
-        first = skipped[0]
+        first, diverged = skipped[0], all(entry["step"] is not None for entry in skipped)
+        many = "1 visit was" if len(skipped) == 1 else f"{len(skipped)} visits were"
+        because = " because training diverged" if diverged else ""
+        yield f"{many} left out{because}, first client {first['client']} in round {first['round']} ({first['why']})."
+
+
+def _lost(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Work that never reached the model."""
+    if void := summary.get("void"):
+        many = "1 round was" if len(void) == 1 else f"{len(void)} rounds were"
+        yield f"{many} void and left the model as it was, first round {void[0]['round']} ({void[0]['why']})."
+    network = summary.get("network") or {}
+    if lost := network.get("late", 0) + network.get("dropped", 0):
         yield (
-            f"{len(skipped)} visits were left out because training diverged, first client {first['client']} in round "
-            f"{first['round']} ({first['why']})."
+            f"Of {lost + network['arrived']} visits {network['late']} came too late and {network['dropped']} dropped "
+            f"out."
         )
+    if cut := network.get("steps_cut"):
+        yield f"The deadline left no time for {cut:,} of the planned local steps."
 
 
 def _and(parts: Sequence[str]) -> str:

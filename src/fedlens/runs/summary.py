@@ -40,6 +40,8 @@ def summarise(
         "references": _references(final, found, personal),
         "cost": _cost(federation, rows, timings),
         "partition": {"kind": e.clients.partition.kind, **split_numbers(federation)},
+        "void": [{"round": row["round"], "why": row["void"]} for row in rows if "void" in row],
+        "network": _network(rows),
         "skipped": [{"round": row["round"], **entry} for row in rows for entry in row.get("skipped", [])],
     }
     summary["notable"] = notable(summary, rows)
@@ -113,6 +115,20 @@ def _measure(rows: Rows, personal: bool) -> str:
     if not personal:
         return "accuracy"
     return "holdout_accuracy" if "accuracy" in rows[0] else "personal_accuracy"
+
+
+def _network(rows: Rows) -> dict[str, Any] | None:
+    """What the simulated network did, over all rounds; None where there was none."""
+    told = [row for row in rows if "simulated_seconds" in row]
+    if not told:
+        return None
+    counts = {fate: sum(len(row[fate]) for row in told) for fate in ("late", "dropped", "surplus")}
+    return {
+        "simulated_seconds": sum(row["simulated_seconds"] for row in told),
+        "arrived": sum(len(row["clients"]) for row in told),
+        **counts,
+        "steps_cut": sum(sum(row["steps_cut"].values()) for row in told),
+    }
 
 
 def _cost(federation: Federation, rows: Rows, timings: Rows) -> dict[str, Any]:
