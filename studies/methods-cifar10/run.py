@@ -26,7 +26,7 @@ from cells import fill  # noqa: E402
 RESULTS = HERE / "results.json"
 PARTITIONS = {"shards": fl.Shards(2), "dirichlet": fl.Dirichlet(0.1)}
 Cell = tuple[str, str, dict[str, float], int, bool]  # partition, method, settings, seed, whether it tunes
-SEEDS, ROUNDS, TUNING_ROUNDS, BATCH = (0, 1, 2), 60, 30, 10
+SEEDS, ROUNDS, TUNING_ROUNDS, BATCH = (0, 1, 2), 50, 30, 10
 RATES = (0.01, 0.03, 0.06, 0.1, 0.2)
 
 

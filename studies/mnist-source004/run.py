@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cells import fill
 
 RESULTS = Path(__file__).with_name("results.json")
-SEEDS, ROUNDS, TAIL = (0, 1, 2), 50, 10
+SEEDS, ROUNDS, TAIL = (0, 1, 2), 40, 10
 NORMS = {"batch": {}, "group": {"groups": 8}, "layer": {}}
 PARTITIONS = ("iid", "shards:2")
 TREATMENTS = {

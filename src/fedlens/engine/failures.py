@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from fedlens.engine.plan import Visit
 from fedlens.errors import RunError
 from fedlens.local import Broken, Diverged
 
+T = TypeVar("T")
+
 
 class Void(RunError):
     """A round without enough usable uploads: the server's model stays as it is, or the run stops."""
+
+
+class Failed(NamedTuple):
+    """A visit that gave nothing: `error` for a run that stops, `record` for one that goes on (None: it may not)."""
+
+    error: RunError
+    record: dict[str, object] | None
+
+
+def attempt(visit: Visit, work: Callable[[], T]) -> T | Failed:
+    """What `work` on `visit` gives, or how it failed."""
+    try:
+        return work()
+    except Broken as failure:
+        error = broken(failure, visit)
+        error.__cause__ = failure.__cause__
+        return Failed(error, None)
+    except (Diverged, RunError) as failure:
+        return Failed(told(failure, visit), skipped(failure, visit))
 
 
 def skipped(failure: Diverged | RunError, visit: Visit) -> dict[str, object]:

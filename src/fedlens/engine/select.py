@@ -69,8 +69,8 @@ class PowerOfChoice:
     (arXiv 2010.01243), the strategy pow-d. It is biased on purpose: clients with high loss are seen more often, so
     that the model goes to another optimum than that of the mean loss, the further the larger d. The paper averages
     the cohort plainly: set server.weights = "uniform".
-    Differs from the paper: the loss is the caller's, whatever it is computed on; asking the candidates costs no
-    simulated seconds or bytes. Between equal losses the candidate drawn first is taken; a loss that is not a number
+    Differs from the paper: the loss is the caller's, whatever it is computed on; asking the candidates takes no
+    simulated time, though a run counts their downloads. Between equal losses the candidate drawn first is taken; a loss that is not a number
     counts as the highest.
     """
 

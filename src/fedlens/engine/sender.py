@@ -1,4 +1,4 @@
-"""What a client's upload becomes on its way to the server: masked, attacked, clipped and noised, encoded.
+"""What a client's upload becomes on its way to the server: masked, attacked, encoded, decoded, clipped.
 
 A protection that the client applies itself (local-laplace) stands before the attack: an attacker does as it likes.
 """
@@ -53,10 +53,9 @@ class Sender:
             parts, within = self._protected(parts, visit, clip)
         if visit.client in self.attackers:
             rng = generator(self.seed, "attack", visit.round, visit.client)
-            parts["update"] = self.attack.update(parts["update"], rng)
+            attacked = self.attack.update(parts["update"], rng)
+            parts["update"] = attacked if kept is None else attacked.masked_fill(kept, 0.0)
         _check_finite(parts)
-        if not local:
-            parts, within = self._protected(parts, visit, clip)
         read: dict[str, Tensor] = {}
         residuals: dict[str, Tensor] = {}
         total = 0
@@ -64,6 +63,8 @@ class Sender:
             read[name], size, lost = self._through(name, vector, visit, memory.get(f"feedback.{name}"), kept)
             residuals |= {} if lost is None else {f"feedback.{name}": lost}
             total += size
+        if not local:  # last, so that neither an attack nor a codec makes what is summed longer than the bound
+            read, within = self._protected(read, visit, clip)
         return Sent(read, total, residuals, within)
 
     def received(self, tree: Tree, memory: Vectors, kept: Tensor | None) -> tuple[Tree, Vectors, int]:

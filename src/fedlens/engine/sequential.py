@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from fedlens.engine.failures import Void, all_failed, broken, skipped, told
+from fedlens.engine.failures import Failed, Void, all_failed, attempt
 from fedlens.engine.plan import Visit
 from fedlens.engine.trainer import Delivery, Record, Trainer
 from fedlens.errors import RunError
-from fedlens.local import Broken, Diverged
 from fedlens.local.statistics import pooled
 from fedlens.methods.method import Vectors
 from fedlens.seeds import generator
@@ -73,23 +72,27 @@ class Sequential:
         clip, kept = _clip(received), self.trainer.kept
         sends: Vectors = {name: received[name] for name in self.trainer.method.sends}
         tree, sends, outcome.bytes_down = self.trainer.sender.received(tree, sends, kept)
-        for visit in visits:
-            try:
-                delivery = self.trainer.visit(tree, sends, visit, memory.get(visit.client, {}), clip)
-            except Broken as failure:
-                raise broken(failure, visit) from failure.__cause__
-            except (Diverged, RunError) as failure:
-                if not self.skip_failures:
-                    raise told(failure, visit) from None
-                outcome.skipped.append(skipped(failure, visit))
+        for visit, given in zip(visits, self.deliveries(tree, sends, visits, memory, clip), strict=True):
+            if isinstance(given, Failed):
+                if given.record is None or not self.skip_failures:
+                    raise given.error
+                outcome.skipped.append(given.record)
                 continue
-            self._add(outcome, visit, delivery)
+            self._add(outcome, visit, given)
             # Integer buffers are copied from the client with most examples: a choice that no order of clients changes.
             if (visit.examples, -visit.client) > most:
-                most, outcome.integers = (visit.examples, -visit.client), delivery.integers
+                most, outcome.integers = (visit.examples, -visit.client), given.integers
         if not outcome.records:
             raise all_failed(visits, outcome.skipped)
         return outcome
+
+    def deliveries(
+        self, tree: Tree, sends: Vectors, visits: Sequence[Visit], memory: Mapping[int, Vectors], clip: float
+    ) -> Iterator[Delivery | Failed]:
+        """What each of `visits` gives, in their order; a vector in it is good until the next is asked for."""
+        for visit in visits:
+            state = memory.get(visit.client, {})
+            yield attempt(visit, lambda: self.trainer.visit(tree, sends, visit, state, clip))  # noqa: B023
 
     def reduced(self, outcome: Outcome, memory: Vectors, round: int) -> dict[str, Tensor]:
         """The uploads of `round`, each reduced to one vector; with a private mechanism's noise, where there is one.

@@ -48,7 +48,7 @@ def check_examples_are_separate(module: nn.Module) -> None:
         if isinstance(part, _BatchNorm) or (isinstance(part, _NormBase) and part.track_running_stats):
             raise ConfigurationError(
                 "per-example privacy cannot bound one example where a norm layer has statistics of the batch",
-                where="local.privacy",
+                where="privacy.per_example",
                 seen=f"layer '{path}' is {type(part).__name__}",
                 do='Set model.norm = "group" or "layer".',
             )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from fedlens.local.settings import Local
@@ -143,6 +144,13 @@ class Method:
     phases: tuple[Phase, ...] = field(default=(), compare=False)
     own: Callable[[Tensor, Tensor, Client], Tensor] | None = field(default=None, compare=False)
     tune: int = field(default=0, compare=False)
+
+    @property
+    def uploads(self) -> frozenset[str]:
+        """The names of what a client sends."""
+        one = torch.zeros(1)
+        client = Client(one, dict.fromkeys(self.sends, one), dict.fromkeys(self.client_memory, one), 1.0, 1.0)
+        return frozenset(self.finish(one, client)[0])
 
     @property
     def personal(self) -> bool:

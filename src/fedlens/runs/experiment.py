@@ -15,7 +15,6 @@ from fedlens.local import AnyAttack, Local
 from fedlens.local.attack import SignFlip
 from fedlens.local.private import PerExample
 from fedlens.methods import METHODS, Method, Transfer, fedavg
-from fedlens.methods.method import send_update
 from fedlens.models import MODELS, Model
 from fedlens.models.halves import HALVES
 from fedlens.partition import IID, AnyPartition
@@ -167,10 +166,20 @@ class Experiment:
     def _reducer_suits_cohort_and_method(self) -> Experiment:
         rule = self.server.reduce
         rule.check(self.clients.cohort)
-        if not isinstance(rule, Mean) and self.method.finish is not send_update:
+        if isinstance(rule, Mean):
+            return self
+        if isinstance(self.method, Transfer) or self.method.uploads != {"update"}:
             raise ValueError(
                 f"{self.method.name} sends more than its update, which {rule.kind} would not protect; "
                 'set server.reduce = "mean", or a method such as fedavg or fedprox'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_mean_of_models_is_a_model(self) -> Experiment:
+        if self.server.average_from is not None and not self.method.one_model:
+            raise ValueError(
+                f"with {self.method.name} the server has no whole model to average; leave server.average_from out"
             )
         return self
 
@@ -184,6 +193,8 @@ class Experiment:
         if self.model.name not in HALVES:
             raise ValueError(f"{name} needs a client's and a server's half; set model.name to one of: {halves}")
         for_updates = {
+            "model.start": self.model.start is None,
+            "model.freeze": not self.model.freeze,
             "clients.attackers": self.clients.attackers == 0,
             "clients.holdout": self.clients.holdout == 0,
             "clients.selection": self.clients.selection == Uniform(),

@@ -98,13 +98,17 @@ def _round(federation: Federation, state: State) -> State:
     rate = federation.experiment.local.rate(number, federation.plan.rounds)  # before any scaling by size
     row: dict[str, Any] = {"round": number, "rate": rate}
     outcome = None
+    outcome = None
     try:
         outcome = engine.round(state.tree, state.server, draw.visits, state.memory)
         reduced = engine.reduced(outcome, state.server, number)
     except Void as reason:
         if not engine.skip_failures:
             raise _at(reason, number) from None
-        row |= {"clients": [], "samples": 0, "steps": 0, "void": reason.problems[0].what}
+        down = len(draw.journeys) * engine.trainer.traffic(state.tree)[0]
+        up = outcome.bytes_up if outcome is not None else 0
+        row |= {"clients": [], "samples": 0, "steps": 0, "bytes_down": down, "bytes_up": up}
+        row |= {"void": reason.problems[0].what, "skipped": outcome.skipped if outcome is not None else []}
         row |= {"skipped": outcome.skipped} if outcome else {}
         done = replace(state, round=number, row=row | _travel(federation, draw), records=(), evaluate_seconds=0.0)
         return _if_due(federation, replace(done, train_seconds=time.perf_counter() - began))
@@ -167,6 +171,10 @@ def _facts(
     update = reduced["update"].norm().item()
     mean_square = outcome.squares / outcome.sums["update"].weight
     downloads = max(len(draw.journeys), len(draw.visits)) + asked
+    moments = 0
+    if federation.engine.recalibrate:  # the new model goes out once more, and two moments for each statistic come back
+        downloads += len(draw.visits)
+        moments = len(draw.visits) * federation.engine.trainer.statistics * outcome.rest.mean().element_size()
     return {
         "clients": [record.client for record in records],
         "samples": sum(record.samples for record in records),
@@ -177,7 +185,7 @@ def _facts(
         # ||mean||^2 over the mean of ||Delta_i||^2: 1 when all clients agree, 1/m when they are orthogonal.
         "coherence": update**2 / mean_square if mean_square else None,
         "bytes_down": downloads * outcome.bytes_down,
-        "bytes_up": outcome.bytes_up,
+        "bytes_up": outcome.bytes_up + moments,
         "skipped": outcome.skipped,
     }
 

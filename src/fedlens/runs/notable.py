@@ -45,8 +45,8 @@ def _classes(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> I
     recall = [(value, name) for value, name in zip(final["recall"], classes, strict=True) if value is not None]
     worst, name = min(recall)
     if worst < final["last"] - 0.15:
-        whole = _points(final["last"])
-        yield f"Class {name} is recognised {_points(worst)} % of the time, the whole test set {whole} %."
+        of = "all hold-outs" if summary["metric"].startswith("personal") else "the whole test set"
+        yield f"Class {name} is recognised {_points(worst)} % of the time, {of} {_points(final['last'])} %."
     if final["predicted_entropy"] < 0.8:
         entropy = final["predicted_entropy"]
         yield f"Some classes are hardly ever answered: the answers' entropy is {entropy:.2f} of its maximum."

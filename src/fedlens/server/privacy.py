@@ -89,7 +89,7 @@ class CentralAdaptive:
 
     def check(self, expected: int) -> None:
         """Raise ConfigurationError where so few `expected` clients cannot be counted privately."""
-        deviation, where = self.count_deviation(expected), "server.privacy.count_noise"
+        deviation, where = self.count_deviation(expected), "privacy.mechanism.count_noise"
         if self.noise and self.noise >= 2 * deviation:
             raise ConfigurationError(
                 f"counting the clients within the bound would take more privacy than noise = {self.noise:g} has",
