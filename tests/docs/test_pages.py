@@ -7,11 +7,13 @@ Python blocks of a page run in order, in one namespace, in an empty folder.
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import json
 import re
 import shlex
 import sys
+import typing
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from unittest import mock
 
 import pytest
 import tomli_w
+import torch
 import typer
 from small import experiment
 
@@ -27,14 +30,25 @@ import fedlens
 from fedlens.cli import app, main
 from fedlens.cli.dry import plan_of
 from fedlens.cli.listing import dealt
+from fedlens.methods import METHODS, Transfer
+from fedlens.models.halves import HALVES, build_halves
 from fedlens.partition import PARTITIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("methods/*.md")])
+SETTINGS_ON = {  # the page with the settings of a section; all others stand on experiments.md
+    "clients.partition": "partitions.md",
+    "clients.selection": "participation.md",
+    "clients.attack": "methods/robust.md",
+    "server.reduce": "methods/robust.md",
+    "network": "participation.md",
+    "communication": "communication.md",
+    "privacy": "privacy.md",
+}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAMED = re.compile(r"# ([\w-]+\.(py|toml))\n")
 ELSEWHERE = {"mnist", "cifar10", "fashion-mnist"}  # sources that this machine may not have
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 
 
 class Block(NamedTuple):
@@ -54,8 +68,9 @@ def blocks(page: Path) -> list[Block]:
 
 
 @pytest.fixture
-def folder(page: Path) -> Iterator[Path]:
+def folder(page: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, with the files that the page shows; modules of these names are forgotten afterwards."""
+    monkeypatch.syspath_prepend(str(Path.cwd()))
     before = set(sys.modules)
     for block in blocks(page):
         if block.file:
@@ -77,14 +92,13 @@ def commands(page: Path) -> list[tuple[int, list[str]]]:
 
 
 def table(page: str, head: str) -> list[list[str]]:
-    """The cells of the rows of the table in `page` that begins with `head`."""
-    lines = (DOCS / page).read_text().splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {head} |"))
-    rows = []
-    for line in lines[start + 2 :]:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    """The cells of the rows of all tables in `page` that begin with `head`."""
+    rows, inside = [], 0
+    for line in (DOCS / page).read_text().splitlines():
+        inside = inside + 1 if inside and line.startswith("|") else int(line.startswith(f"| {head} |"))
+        if inside > 2:
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    assert rows, f"{page} has no table '{head}'"
     return rows
 
 
@@ -158,42 +172,85 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
 def test_a_page_is_short_and_in_the_index(page: Path) -> None:
     text = page.read_text()
     assert text.startswith("# ") and text.count("\n") <= 130
-    assert page.name == "README.md" or f"]({page.name})" in (DOCS / "README.md").read_text()
+    assert page == DOCS / "README.md" or f"]({page.relative_to(DOCS)})" in (DOCS / "README.md").read_text()
     assert not re.search(r"(?<![\w.~])/(home|root|tmp|mnt|Users)/", text)
 
 
 def plain(value: object) -> str:
     """A default as the table writes it: as TOML does."""
-    value = getattr(value, "default", value)  # a constrained default
     if value is None:
         return "unset"
-    value = getattr(value, "kind", value) if type(value) in PARTITIONS.values() else value
     written = tomli_w.dumps({"x": list(value) if isinstance(value, tuple) else value})
     return " ".join(written.removeprefix("x = ").split()).replace("[ ", "[").replace(", ]", "]")
 
 
-def settings(cls: type, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every key of a settings class and the sections in it, with its default."""
+def kinds(annotation: Any) -> list[type]:
+    """The settings classes in a field's annotation."""
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        return [annotation]
+    return [found for part in typing.get_args(annotation) for found in kinds(part)]
+
+
+def settings(cls: type, prefix: str = "") -> dict[str, str]:
+    """Every key of a settings class and of all kinds in it, with its default; kinds that differ side by side."""
+    hints, found = typing.get_type_hints(cls, include_extras=True), {}
     for field in dataclasses.fields(cls):
-        default = field.default
+        key, inner = prefix + field.name, kinds(hints[field.name])
+        default = getattr(field.default, "default", field.default)  # a constrained default
         if field.name == "method":
-            yield "method.name", plain(default.name)
-        elif dataclasses.is_dataclass(default) and field.name != "partition":
-            yield from settings(type(default), f"{prefix}{field.name}.")
+            found["method.name"] = plain(default.name)
+        elif not inner:
+            refused = default is None and getattr(field.default, "validate_default", False)
+            found[key] = "needed" if refused or default is dataclasses.MISSING else plain(default)
         else:
-            needed = default is dataclasses.MISSING
-            yield prefix + field.name, "needed" if needed else plain(default)
+            each = [settings(kind, f"{key}.") for kind in inner]
+            for name in dict.fromkeys(name for one in each for name in one):
+                found[name] = ", ".join(dict.fromkeys(one[name] for one in each if name in one))
+            if f"{key}.kind" in found:
+                found[f"{key}.kind"] = plain(getattr(default, "kind", None))
+    return found
 
 
-def test_experiments_page_names_every_setting_with_its_default() -> None:
-    documented = {names(row[0])[0]: row[1].strip() for row in table("experiments.md", "key")}
-    there = dict(settings(fedlens.Experiment))
-    for kind in PARTITIONS.values():
-        for key, default in settings(kind, "clients.partition."):
-            if key != "clients.partition.kind":
-                assert there.setdefault(key, default) == default, f"{key} differs between kinds: say so in the page"
-    there["clients.partition.kind"] = plain("iid")
-    assert documented == there
+def test_every_setting_stands_on_one_page_with_its_default() -> None:
+    there = settings(fedlens.Experiment)
+    for page in {"experiments.md", *SETTINGS_ON.values()}:
+        rows = table(page, "key")
+        documented = {names(row[0])[0]: row[1] for row in rows}
+        assert len(documented) == len(rows), page
+        assert documented == {key: default for key, default in there.items() if page_of(key) == page}, page
+
+
+def page_of(key: str) -> str:
+    """The page on which a setting stands."""
+    return next((page for section, page in SETTINGS_ON.items() if key.startswith(f"{section}.")), "experiments.md")
+
+
+def test_methods_page_names_every_method_with_its_settings_and_source() -> None:
+    rows = {names(row[0])[0]: row for row in table("methods/README.md", "method")}
+    assert list(rows) == list(METHODS)
+    for name, make in METHODS.items():
+        defaults = {key: plain(value.default) for key, value in inspect.signature(make).parameters.items()}
+        assert dict(re.findall(r"`(\w+)` ([^,]+)", rows[name][1])) == defaults, name
+        assert rows[name][3] == make().source, name
+
+
+def test_methods_page_names_what_each_method_costs_beyond_fedavg() -> None:
+    rows = {name: row[1:] for row in table("methods/README.md", "costs more") for name in names(row[0])}
+    for name, make in METHODS.items():
+        method = make()
+        if isinstance(method, Transfer) or method.keeps is not None:
+            assert name in rows
+            continue
+        own = int(method.own is not None)
+        down, server, client = 1 + len(method.sends), len(method.server_memory), len(method.client_memory) + own
+        gradients = 2 if method.perturb or method.own else 1
+        said = [int(cell.split()[0]) for cell in rows.get(name, ["1", "1", "0", "0", "1"])]
+        assert [said[0], *said[2:]] == [down, server, client, gradients], name
+
+
+def test_a_method_is_added_in_under_30_lines() -> None:
+    [file] = [block for block in blocks(DOCS / "methods/add-your-own.md") if block.file]
+    assert file.text.count("\n") < 30
 
 
 def test_partitions_page_names_every_kind_and_its_numbers_are_right() -> None:
@@ -211,14 +268,36 @@ def test_models_page_is_the_listing() -> None:
     assert shown == [[f"{v:,}" if isinstance(v, int | float) else v for v in row.values()] for row in listed]
 
 
+def test_fedgkt_page_names_every_pair_of_halves_with_its_parameters() -> None:
+    with torch.device("meta"):
+        made = {name: build_halves(fedlens.Model(name), (3, 32, 32), 10) for name in HALVES}
+    rows = {names(row[0])[0]: row[1:4] for row in table("methods/fedgkt.md", "`model.name`")}
+    for name, halves in made.items():
+        modules = (halves.client, halves.server, halves.whole())
+        assert rows.pop(name) == [f"{sum(p.numel() for p in module.parameters()):,}" for module in modules]
+    assert not rows
+
+
 def test_run_folder_page_names_every_file_and_column() -> None:
-    run = fedlens.run(experiment(clients=fedlens.Clients(count=6, cohort=3, holdout=0.2)))
+    held = fedlens.Clients(count=6, cohort=3, holdout=0.2)
+    run = fedlens.run(experiment(clients=held))
     rows = [json.loads(line) for line in (run.path / "rounds.jsonl").read_text().splitlines()]
-    assert {names(row[0])[0] for row in table("run-folder.md", "column")} == set().union(*rows)
+    nobody = {"network": fedlens.Network(up_mbit=1, deadline=1e-6), "clients": {**vars(held), "on_failure": "skip"}}
+    halves = {
+        "method": fedlens.fedgkt(),
+        "model": fedlens.Model("resnet4/resnet7"),
+        "data": fedlens.Data("small:split"),
+    }
+    for changes in ({"server": {"average_from": 0.5}}, {"method": fedlens.ditto(), "clients": held}, nobody, halves):
+        rows += [state.row for state in fedlens.stream(experiment(**{"rounds": 1, **changes}))]
+    columns = [name for row in table("run-folder.md", "column") for name in names(row[0])]
+    assert set(columns) == set().union(*rows) and len(columns) == len(set(columns))
     page = (DOCS / "run-folder.md").read_text()
     files = [cell for row in table("run-folder.md", "file") for cell in names(row[0])]
     tops = {file.split("/")[0] for file in files}
     assert {path.name for path in run.path.iterdir()} <= tops
+    keys = [name for row in table("run-folder.md", "key of `summary.json`") for name in names(row[0])]
+    assert set(keys) == set(run.summary)
     import numpy as np
 
     for column in np.load(next((run.path / "clients").glob("0*.npz"))):

@@ -70,8 +70,8 @@ class PowerOfChoice:
     that the model goes to another optimum than that of the mean loss, the further the larger d. The paper averages
     the cohort plainly: set server.weights = "uniform".
     Differs from the paper: the loss is the caller's, whatever it is computed on; asking the candidates takes no
-    simulated time, though a run counts their downloads. Between equal losses the candidate drawn first is taken; a loss that is not a number
-    counts as the highest.
+    simulated time, though a run counts their downloads. Between equal losses the candidate drawn first is taken; a
+    loss that is not a number counts as the highest.
     """
 
     candidates: Count = 20
