@@ -205,7 +205,7 @@ def test_layers_with_statistics_of_a_batch_are_refused(layer):
     with pytest.raises(ConfigurationError) as told:
         check_examples_are_separate(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(layer)))
     (problem,) = told.value.problems
-    assert problem.where == "local.privacy" and "'1.0'" in problem.seen and type(layer).__name__ in problem.seen
+    assert problem.where == "privacy.per_example" and "'1.0'" in problem.seen and type(layer).__name__ in problem.seen
     assert 'model.norm = "group"' in problem.do
 
 

@@ -227,7 +227,7 @@ def test_a_count_without_room_for_its_noise_is_refused():
     CentralAdaptive(noise=1.0, count_noise=0.51)
     with pytest.raises(ConfigurationError) as told:
         CentralAdaptive(noise=1.0).check(10)  # m / 20 = 0.5
-    assert told.value.problems[0].where == "server.privacy.count_noise"
+    assert told.value.problems[0].where == "privacy.mechanism.count_noise"
     assert "let 11 or more clients take part" in told.value.problems[0].do
     CentralAdaptive(noise=1.0).check(11)
     with pytest.raises(ConfigurationError, match="larger than the count can be"):
