@@ -48,13 +48,13 @@ class Sender:
         Raises RunError where an upload is not finite or the codec cannot take it.
         """
         local, within = isinstance(self.mechanism, LocalLaplace), True
-        parts = {name: vector if kept is None else vector.masked_fill(kept, 0.0) for name, vector in upload.items()}
+        parts = _masked(upload, kept)
         if local:
             parts, within = self._protected(parts, visit, clip)
         if visit.client in self.attackers:
             rng = generator(self.seed, "attack", visit.round, visit.client)
-            attacked = self.attack.update(parts["update"], rng)
-            parts["update"] = attacked if kept is None else attacked.masked_fill(kept, 0.0)
+            parts["update"] = self.attack.update(parts["update"], rng)
+        parts = _masked(parts, kept)  # noise and attacks fill what does not travel
         _check_finite(parts)
         read: dict[str, Tensor] = {}
         residuals: dict[str, Tensor] = {}
@@ -100,6 +100,13 @@ class Sender:
         if not whole:
             read = torch.zeros_like(vector).masked_scatter(~kept, read)  # type: ignore[operator]
         return read, len(payload), lost if self.communication.remembers else None
+
+
+def _masked(upload: Vectors, kept: Tensor | None) -> dict[str, Tensor]:
+    """`upload` with zeros where entries stay with the client; a number sent beside [T] vectors is as it is."""
+    if kept is None:
+        return dict(upload)
+    return {n: v.masked_fill(kept, 0.0) if v.shape == kept.shape else v for n, v in upload.items()}
 
 
 def _check_finite(upload: Vectors) -> None:

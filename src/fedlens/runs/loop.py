@@ -90,28 +90,30 @@ def untrained(federation: Federation) -> State:
 
 
 def _round(federation: Federation, state: State) -> State:
-    number, began = state.round + 1, time.perf_counter()
     if federation.exchange is not None:
         return _transferred(federation, federation.exchange, state)
-    engine, asked = federation.engine, _Asked(federation, state.tree)
+    number, began, engine = state.round + 1, time.perf_counter(), federation.engine
+    asked, outcome = _Asked(federation, state.tree), None
     draw = federation.plan.draw(number, asked)
     rate = federation.experiment.local.rate(number, federation.plan.rounds)  # before any scaling by size
-    row: dict[str, Any] = {"round": number, "rate": rate}
-    outcome = None
-    outcome = None
+    row = {"round": number, "rate": rate, **_travel(federation, draw)}
     try:
         outcome = engine.round(state.tree, state.server, draw.visits, state.memory)
         reduced = engine.reduced(outcome, state.server, number)
     except Void as reason:
         if not engine.skip_failures:
             raise _at(reason, number) from None
-        down = len(draw.journeys) * engine.trainer.traffic(state.tree)[0]
-        up = outcome.bytes_up if outcome is not None else 0
-        row |= {"clients": [], "samples": 0, "steps": 0, "bytes_down": down, "bytes_up": up}
-        row |= {"void": reason.problems[0].what, "skipped": outcome.skipped if outcome is not None else []}
-        row |= {"skipped": outcome.skipped} if outcome else {}
-        done = replace(state, round=number, row=row | _travel(federation, draw), records=(), evaluate_seconds=0.0)
-        return _if_due(federation, replace(done, train_seconds=time.perf_counter() - began))
+        row |= _in_vain(federation, draw, outcome, asked.clients) | {"void": reason.problems[0].what}
+        done = replace(state, round=number, row=row, records=(), evaluate_seconds=0.0)
+    else:
+        row |= _facts(federation, draw, outcome, reduced, asked.clients)
+        done = replace(_next(federation, state, draw, outcome, reduced), row=row)
+    return _if_due(federation, replace(done, train_seconds=time.perf_counter() - began))
+
+
+def _next(federation: Federation, state: State, draw: Draw, outcome: Outcome, reduced: Mapping[str, Tensor]) -> State:
+    """The state that the uploads of a round make of `state`."""
+    number, engine = state.round + 1, federation.engine
     weights, rest = state.tree.vector.tensor_split([state.tree.layout.trained])
     private = engine.trainer.sender.mechanism is not None  # then the number of answers must not show
     answers = engine.expected if private else len(outcome.records)
@@ -120,20 +122,16 @@ def _round(federation: Federation, state: State) -> State:
     tree = state.tree.with_(torch.cat([server.weights, rest + outcome.rest.mean()]), outcome.integers)
     came = {record.client for record in outcome.records}
     tree = engine.recalibrated(tree, [visit for visit in draw.visits if visit.client in came])
-    row |= _facts(federation, draw, outcome, reduced, asked.clients) | _travel(federation, draw)
     average, averaged = _averaged(federation, state, number, tree)
-    done = State(
+    return State(
         number,
         tree,
         {**server.memory, **engine.after(outcome, state.server, number)},
         {**state.memory, **outcome.memory},
-        row,
-        tuple(outcome.records),
-        time.perf_counter() - began,
+        records=tuple(outcome.records),
         average=average,
         averaged=averaged,
     )
-    return _if_due(federation, done)
 
 
 def _transferred(federation: Federation, exchange: Exchange, state: State) -> State:
@@ -187,6 +185,20 @@ def _facts(
         "bytes_down": downloads * outcome.bytes_down,
         "bytes_up": outcome.bytes_up + moments,
         "skipped": outcome.skipped,
+    }
+
+
+def _in_vain(federation: Federation, draw: Draw, outcome: Outcome | None, asked: int) -> dict[str, Any]:
+    """What a void round's record says: work and traffic that changed nothing."""
+    records = [] if outcome is None else outcome.records
+    downloads = max(len(draw.journeys), len(draw.visits)) + asked
+    return {
+        "clients": [],
+        "samples": sum(record.samples for record in records),
+        "steps": sum(record.steps for record in records),
+        "bytes_down": downloads * federation.engine.trainer.traffic(federation.start)[0],
+        "bytes_up": 0 if outcome is None else outcome.bytes_up,
+        "skipped": [] if outcome is None else outcome.skipped,
     }
 
 
