@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedlens.engine import Federated, Plan, Uniform, Visit
+from fedlens.engine import Federated, Plan, Uniform, Visit, Workers
 from fedlens.local import evaluate
 from fedlens.runs import Experiment, Federation, prepare
 from fedlens.runs.loop import untrained
@@ -95,7 +95,9 @@ def _part(title: str, whole: Federation, part: Federation, step: float, evaluati
         cohort = part.experiment.clients.cohort
         seconds = cohort * (rounds * visit + evaluations * evaluation)
         return {"title": title, "rounds": rounds, "steps": steps, "seconds": seconds}
-    return {"title": title, "rounds": rounds, "steps": steps, "seconds": steps * step + evaluations * evaluation}
+    hands = min(part.engine.processes, len(visits)) if isinstance(part.engine, Workers) else 1
+    seconds = steps * step / hands + evaluations * evaluation
+    return {"title": title, "rounds": rounds, "steps": steps, "seconds": seconds}
 
 
 def _step_seconds(federation: Federation, visit: Visit) -> float:

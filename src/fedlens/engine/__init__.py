@@ -15,6 +15,7 @@ from fedlens.engine.sender import Sender
 from fedlens.engine.sequential import Outcome, Sequential
 from fedlens.engine.settings import Engine
 from fedlens.engine.trainer import Record, Trainer
+from fedlens.engine.workers import Workers, check_workers
 
 __all__ = [
     "SELECTIONS",
@@ -37,4 +38,6 @@ __all__ = [
     "Uniform",
     "Visit",
     "Void",
+    "Workers",
+    "check_workers",
 ]

@@ -94,6 +94,9 @@ class Sequential:
             state = memory.get(visit.client, {})
             yield attempt(visit, lambda: self.trainer.visit(tree, sends, visit, state, clip))  # noqa: B023
 
+    def close(self) -> None:
+        """Give back what the engine holds beside its values: nothing."""
+
     def reduced(self, outcome: Outcome, memory: Vectors, round: int) -> dict[str, Tensor]:
         """The uploads of `round`, each reduced to one vector; with a private mechanism's noise, where there is one.
 

@@ -75,6 +75,7 @@ def advance(federation: Federation, start: State | None = None) -> Iterator[Stat
             state = _round(federation, state)
             yield state
     finally:
+        federation.engine.close()
         torch.set_num_threads(before)
 
 

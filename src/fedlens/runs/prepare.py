@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fedlens.data import Split, load
-from fedlens.engine import Exchange, Federated, Network, Sender, Sequential, Trainer
+from fedlens.engine import Exchange, Federated, Network, Sender, Sequential, Trainer, Workers, check_workers
 from fedlens.errors import ConfigurationError, DataError
 from fedlens.local.augment import AUGMENTATIONS
 from fedlens.local.private import check_examples_are_separate
@@ -55,13 +55,7 @@ def prepare(experiment: Experiment) -> Federation:
         augment=AUGMENTATIONS.get(experiment.data.augment),
         privacy=experiment.privacy.per_example,
     )
-    engine = Sequential(
-        trainer,
-        experiment.server.reduce,
-        experiment.clients.cohort,
-        skip_failures=experiment.clients.on_failure == "skip",
-        recalibrate=experiment.server.statistics == "recalibrate",
-    )
+    engine = _engine(experiment, trainer)
     threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
     _keeps_some(trainer)
     _has_statistics(experiment, module)
@@ -134,6 +128,16 @@ def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition |
             do="Set clients.holdout = 0, or deal to fewer clients.",
         )
     return train, held
+
+
+def _engine(experiment: Experiment, trainer: Trainer) -> Sequential:
+    e = experiment
+    skip, recalibrate = e.clients.on_failure == "skip", e.server.statistics == "recalibrate"
+    if e.engine.kind == "sequential":
+        return Sequential(trainer, e.server.reduce, e.clients.cohort, skip, recalibrate)
+    check_workers()
+    processes = e.engine.process_count()
+    return Workers(trainer, e.server.reduce, e.clients.cohort, skip, recalibrate, processes)
 
 
 def _sender(experiment: Experiment) -> Sender:
