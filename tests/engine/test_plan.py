@@ -5,9 +5,8 @@ import pytest
 
 from fedlens import IID, Local, Server, Shards
 from fedlens.engine import Federated, Pooled
-from fedlens.engine.plan import passes
+from fedlens.engine.plan import Passes
 from fedlens.partition import Quantity
-from fedlens.seeds import generator
 
 LABELS = np.arange(100) % 5
 
@@ -61,7 +60,7 @@ def test_pooled_rounds_cut_one_long_training_into_pieces():
     indices = np.arange(10)
     pooled = Pooled(indices, steps=2, rounds=6, local=Local(batch=4), seed=3)
     cut = [batch for round in range(1, 7) for batch in pooled.visits(round)[0].batches]
-    whole = list(passes(indices, 4, lambda number: generator(3, "pooled", number), 0, 12))
+    whole = list(Passes(indices, 4, 12, 3, "pooled"))
     assert all((a == b).all() for a, b in zip(cut, whole, strict=True))
     # 12 steps are four passes of three batches (4, 4, 2), each over all ten examples.
     assert all(sorted(np.concatenate(cut[i : i + 3])) == list(range(10)) for i in (0, 3, 6, 9))

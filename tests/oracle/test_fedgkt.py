@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from fedlens import Local, Schedule
 from fedlens.data import Dataset
 from fedlens.engine.gkt import Exchange
-from fedlens.engine.plan import Federated, passes
+from fedlens.engine.plan import Federated, Passes
 from fedlens.methods.fedgkt import Transfer, distillation, fedgkt
 from fedlens.models import Model
 from fedlens.models.halves import build_halves
 from fedlens.partition import IID
-from fedlens.seeds import generator
 from fedlens.server import Server
 from fedlens.tree import Tree, bind
 
@@ -144,8 +143,8 @@ def split_training(exchange: Exchange, plan: Federated, start: Tree) -> tuple[to
                 sent.append(module.extractor(data.normalise(data.images[rows], torch.float64)))
             labels.append(data.labels[rows])
         features, known = torch.cat(sent), torch.cat(labels)
-        order = lambda number: generator(exchange.seed, "server-order", round, number)  # noqa: B023, E731
-        descend(server, [(features[b], known[b]) for b in passes(np.arange(24), 10, order, 0, 6)])
+        order = Passes(np.arange(24), 10, 6, exchange.seed, "server-order", (round,))
+        descend(server, [(features[b], known[b]) for b in order])
     return clients[1], server
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fedlens.data import Dataset
 from fedlens.engine.failures import all_failed, broken, skipped, told
-from fedlens.engine.plan import Visit, passes
+from fedlens.engine.plan import Passes, Visit
 from fedlens.engine.trainer import Record
 from fedlens.errors import RunError
 from fedlens.local import Batch, Broken, Diverged, Evaluation, Local, Optimizer, Trained, Work, evaluate, train
@@ -226,7 +226,7 @@ class Exchange:
         return state
 
     def _record(self, visit: Visit, before: Tree, trained: Trained) -> Record:
-        samples, losses = sum(len(indices) for indices in visit.batches), trained.losses
+        samples, losses = int(visit.sizes.sum()), trained.losses
         moved = _moved(before, trained.vector)
         return Record(visit.client, visit.examples, samples, len(losses), losses[0], losses[-1], moved)
 
@@ -235,8 +235,8 @@ class Exchange:
         examples, method = len(knowledge.labels), self.method
         size, epochs = min(method.server_batch, examples), method.epochs(round)
         steps = epochs * -(-examples // size)
-        order = lambda number: generator(self.seed, "server-order", round, number)  # noqa: E731
-        chosen = map(torch.from_numpy, passes(np.arange(examples), size, order, 0, steps))
+        passes = Passes(np.arange(examples), size, steps, self.seed, "server-order", (round,))
+        chosen = map(torch.from_numpy, passes)
         batches = ((knowledge.features[rows], rows) for rows in chosen)
         rate, seed = method.rate(self.local, round, self.rounds), torch_seed(self.seed, "server-module", round)
         work = Work(batches, rate, seed, loss=self._loss(knowledge.labels, knowledge.logits))

@@ -6,9 +6,10 @@ Source: McMahan et al. 2017, Algorithm 1: a random set of m clients, each with i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import cached_property
+from typing import Protocol, overload
 
 import numpy as np
 
@@ -23,6 +24,59 @@ from fedlens.server.settings import Server
 
 
 @dataclass(frozen=True)
+class Passes(Sequence[np.ndarray]):
+    """`steps` batches of `size` from consecutive shuffled passes over `indices`, beginning with batch `first`.
+
+    Pass p is shuffled by the generator of (seed, purpose, *coordinates, p). The last batch of a pass may be short; it
+    is kept. Nothing is drawn before a batch is asked for, so that it happens where the batch is used.
+    """
+
+    indices: np.ndarray
+    size: int
+    steps: int
+    seed: int
+    purpose: str
+    coordinates: tuple[int, ...] = ()
+    first: int = 0
+
+    def __len__(self) -> int:
+        """K_i."""
+        return self.steps
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        number, shuffled = -1, self.indices
+        for step in range(self.first, self.first + self.steps):
+            if step // self._per_pass != number:
+                number = step // self._per_pass
+                shuffled = generator(self.seed, self.purpose, *self.coordinates, number).permutation(self.indices)
+            start = step % self._per_pass * self.size
+            yield shuffled[start : start + self.size]
+
+    @overload
+    def __getitem__(self, which: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> Sequence[np.ndarray]: ...
+
+    def __getitem__(self, which: int | slice) -> np.ndarray | Sequence[np.ndarray]:
+        return list(self)[which]
+
+    def only(self, steps: int) -> Passes:
+        """The first `steps` of these."""
+        return replace(self, steps=steps)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The examples of every batch, i64 [steps]."""
+        at = np.arange(self.first, self.first + self.steps) % self._per_pass * self.size
+        return np.minimum(self.size, len(self.indices) - at)
+
+    @property
+    def _per_pass(self) -> int:
+        return math.ceil(len(self.indices) / self.size)
+
+
+@dataclass(frozen=True)
 class Visit:
     """One client's work in one round.
 
@@ -34,7 +88,7 @@ class Visit:
     client: int
     round: int
     indices: np.ndarray
-    batches: tuple[np.ndarray, ...]
+    batches: Sequence[np.ndarray]
     rate: float
     weight: float
     frozen_statistics: bool = False
@@ -44,6 +98,11 @@ class Visit:
     def examples(self) -> int:
         """n_i."""
         return len(self.indices)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The examples of every batch, i64 [K_i]."""
+        return self.batches.sizes if isinstance(self.batches, Passes) else np.array([len(b) for b in self.batches])
 
 
 @dataclass(frozen=True)
@@ -124,7 +183,8 @@ class Federated:
             for visit, journey in zip(planned, journeys, strict=True)
             if journey.outcome == "arrived"
         ]
-        unavailable = np.setdiff1d(np.arange(self.clients), available)
+        everybody = len(available) == self.clients  # then nothing is to be looked for among a million
+        unavailable = available[:0] if everybody else np.setdiff1d(np.arange(self.clients), available)
         return Draw(visits, journeys, unavailable, duration(journeys, self.cohort, network.deadline))
 
     def visits(self, round: int, losses: Losses | None = None) -> list[Visit]:
@@ -132,17 +192,21 @@ class Federated:
         return self.draw(round, losses).visits
 
     def _load(self, visit: Visit) -> Load:
-        examples = np.array([len(batch) for batch in visit.batches])
-        return Load(visit.client, self.bytes_down, self.bytes_up, examples * self.mflop_per_example)
+        return Load(visit.client, self.bytes_down, self.bytes_up, visit.sizes * self.mflop_per_example)
 
     def _visit(self, client: int, round: int) -> Visit:
         indices = self.partition.client(client)
         n = len(indices)
         size, steps = self.local.batch_size(n), self.local.step_count(n)
-        batches = passes(indices, size, lambda number: generator(self.seed, "order", round, client, number), 0, steps)
-        rate = self.local.rate(round, self.rounds, n / self.partition.sizes.mean())
+        batches = Passes(indices, size, steps, self.seed, "order", (round, client))
+        rate = self.local.rate(round, self.rounds, n / self._mean)
         frozen = self.local.freezes_statistics(round, self.rounds)
-        return Visit(client, round, indices, tuple(batches), rate, self.server.weight(n), frozen)
+        return Visit(client, round, indices, batches, rate, self.server.weight(n), frozen)
+
+    @cached_property
+    def _mean(self) -> float:
+        """Examples of a client, on average over clients."""
+        return float(self.partition.sizes.mean())
 
 
 @dataclass(frozen=True)
@@ -166,11 +230,10 @@ class Pooled:
 
     def visits(self, round: int, losses: Losses | None = None) -> list[Visit]:
         """The one visit of `round` (from 1)."""
-        n = len(self.indices)
-        order = lambda number: generator(self.seed, "pooled", number)  # noqa: E731
-        batches = passes(self.indices, self.local.batch_size(n), order, (round - 1) * self.steps, self.steps)
+        size, first = self.local.batch_size(len(self.indices)), (round - 1) * self.steps
+        batches = Passes(self.indices, size, self.steps, self.seed, "pooled", first=first)
         rate, frozen = self.local.rate(round, self.rounds), self.local.freezes_statistics(round, self.rounds)
-        return [Visit(0, round, self.indices, tuple(batches), rate, 1.0, frozen)]
+        return [Visit(0, round, self.indices, batches, rate, 1.0, frozen)]
 
 
 def _unknown(clients: Ints) -> np.ndarray:
@@ -183,21 +246,7 @@ def _unknown(clients: Ints) -> np.ndarray:
 
 def _shortened(visit: Visit, steps: int) -> Visit:
     cut = len(visit.batches) - steps
-    return replace(visit, batches=visit.batches[:steps], cut=cut) if cut else visit
-
-
-def passes(
-    indices: np.ndarray, size: int, order: Callable[[int], np.random.Generator], first: int, steps: int
-) -> Iterator[np.ndarray]:
-    """`steps` batches of `size` from consecutive shuffled passes over `indices`, beginning with batch `first`.
-
-    `order(p)` shuffles pass p. The last batch of a pass may be short; it is kept.
-    """
-    per_pass = math.ceil(len(indices) / size)
-    number, shuffled = -1, indices
-    for step in range(first, first + steps):
-        if step // per_pass != number:
-            number = step // per_pass
-            shuffled = order(number).permutation(indices)
-        start = step % per_pass * size
-        yield shuffled[start : start + size]
+    if not cut:
+        return visit
+    kept = visit.batches.only(steps) if isinstance(visit.batches, Passes) else visit.batches[:steps]
+    return replace(visit, batches=kept, cut=cut)

@@ -108,7 +108,7 @@ class Trainer:
         record = Record(
             visit.client,
             visit.examples,
-            samples=passes * sum(len(indices) for indices in visit.batches),
+            samples=passes * int(visit.sizes.sum()),
             steps=passes * len(trained.losses),
             loss_first=trained.losses[0],
             loss_last=trained.losses[-1],
@@ -213,11 +213,11 @@ class Trainer:
 
     def batches(self, visit: Visit) -> Iterator[Batch]:
         """The visit's batches, normalised and augmented."""
-        rng = generator(self.seed, "augment", visit.round, visit.client)
-        for group in self._groups(visit.batches):
+        rng = None if self.augment is None else generator(self.seed, "augment", visit.round, visit.client)
+        for group in self._groups(list(visit.batches)):
             sizes, chosen = [len(indices) for indices in group], torch.from_numpy(np.concatenate(group))
             images = self.data.images[chosen]
-            if self.augment is not None:
+            if self.augment is not None and rng is not None:
                 draws = [self.augment.draw(size, images.shape, rng) for size in sizes]
                 images = self.augment.apply(images, torch.cat(draws))
             inputs, labels = self.data.normalise(images, self.bound.vector.dtype), self.data.labels[chosen]

@@ -10,7 +10,7 @@ from torch import nn
 
 from fedlens.data import Split
 from fedlens.engine import Exchange, Federated, Plan, Pooled, Sender, Sequential, Visit
-from fedlens.engine.plan import passes
+from fedlens.engine.plan import Passes
 from fedlens.local import Local
 from fedlens.methods import fedavg
 from fedlens.models import Cost
@@ -70,8 +70,8 @@ class Federation:
         e, indices = self.experiment, self.deal.client(client)
         local = dataclasses.replace(e.local, epochs=epochs, steps=None)
         size, steps = local.batch_size(len(indices)), local.step_count(len(indices))
-        batches = passes(indices, size, lambda number: generator(e.seed, "tune", client, number), 0, steps)
-        return Visit(client, e.rounds + 1, indices, tuple(batches), local.rate(e.rounds, e.rounds), 1.0)
+        batches = Passes(indices, size, steps, e.seed, "tune", (client,))
+        return Visit(client, e.rounds + 1, indices, batches, local.rate(e.rounds, e.rounds), 1.0)
 
     def redealt(self) -> Federation:
         """The same examples and sizes, dealt again IID."""
