@@ -4,13 +4,15 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from small import experiment
 
 from fedlens import Clients, ConfigurationError, Engine, Local, RunError
-from fedlens.engine import Workers, check_workers
+from fedlens.engine import Trainer, Workers, check_workers
 from fedlens.methods import METHODS, Transfer
 from fedlens.runs import prepare
 from fedlens.runs.loop import State, advance
@@ -62,7 +64,7 @@ def test_any_number_of_processes_gives_the_same_run(changes, processes):
 
 def test_uploads_that_do_not_fit_into_memory_wait_in_order(monkeypatch):
     # No room for a whole cohort: the slots go round, and visits are handed out in the order in which they are taken.
-    monkeypatch.setattr("fedlens.engine.workers.HELD", 0)
+    monkeypatch.setattr("fedlens.engine.workers.pool.HELD", 0)
     changes = {"clients": Clients(count=12, cohort=12, partition={"kind": "quantity", "sigma": 1.0})}
     assert_same(final(changes), final(changes, kind="workers", processes=2))
 
@@ -77,18 +79,75 @@ def test_a_client_that_diverges_is_told_or_left_out_as_by_the_oracle():
     assert told[0] == told[1]
 
 
-def test_a_worker_that_is_killed_is_told_with_client_and_round_and_the_engine_starts_anew():
-    federation = prepare(experiment(engine=Engine(threads=1, kind="workers", processes=1)))
+def started(**engine: object):
+    """A run with workers after its first round."""
+    federation = prepare(experiment(engine=Engine(threads=1, kind="workers", processes=2, **engine)))
     states = advance(federation)
     next(states)
     next(states)
-    engine = federation.engine
-    assert isinstance(engine, Workers)
-    os.kill(engine._pool.children[0].pid, signal.SIGKILL)
-    with pytest.raises(RunError, match=r"client \d+, round 2: a worker process ended unexpectedly"):
-        next(states)
-    again = list(advance(federation))[-1]
-    assert_same(again, final({}))
+    assert isinstance(federation.engine, Workers)
+    return federation.engine, states
+
+
+def test_the_work_of_a_process_that_is_killed_is_done_again_to_the_same_run():
+    engine, states = started()
+    killed = [hand.process.pid for hand in engine._pool.hands]
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    assert_same(list(states)[-1], final({}))
+    assert not any(Path(f"/proc/{pid}").exists() for pid in killed)
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_visit_loses_nothing(monkeypatch, tmp_path):
+    first = tmp_path / "first"
+    visit = Trainer.visit
+
+    def dies_once(self, tree, received, visited, state, clip):
+        if visited.round == 2 and not first.exists():
+            first.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return visit(self, tree, received, visited, state, clip)
+
+    expected = final({})
+    monkeypatch.setattr(Trainer, "visit", dies_once)
+    assert_same(final({}, kind="workers", processes=2), expected)
+    assert first.exists()
+
+
+def test_work_that_ends_two_processes_is_told_with_clients_and_round(monkeypatch):
+    visit, fatal = Trainer.visit, prepare(experiment()).plan.visits(2)[0].client
+
+    def dies(self, tree, received, visited, state, clip):
+        if (visited.client, visited.round) == (fatal, 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return visit(self, tree, received, visited, state, clip)
+
+    monkeypatch.setattr(Trainer, "visit", dies)
+    with pytest.raises(RunError, match=rf"client {fatal}, round 2: a worker process ended unexpectedly") as caught:
+        final({}, kind="workers", processes=2)
+    assert "killed by SIGKILL" in str(caught.value)
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_without_memory_is_told_with_its_cause(monkeypatch):
+    def too_much(self, tree, received, visited, state, clip):
+        torch.empty(2**50)
+
+    monkeypatch.setattr(Trainer, "visit", too_much)
+    with pytest.raises(RunError, match=r"client(.|\n)*alloc"):
+        final({}, kind="workers", processes=2)
+
+
+def test_an_evaluation_in_parts_is_the_same_evaluation(monkeypatch):
+    monkeypatch.setattr("fedlens.engine.workers.workers.BATCH", 4)
+    monkeypatch.setattr(sys.modules["fedlens.local.evaluate"], "BATCH", 4)
+    engine, _ = started()
+    alone = prepare(experiment(engine=Engine(threads=1))).engine
+    tree, order = prepare(experiment()).start, torch.randperm(30).numpy()
+    for how in ("running", "batch"):
+        one, other = alone.evaluate(tree, order, how), engine.evaluate(tree, order, how)
+        assert one.loss == other.loss and (one.confusion == other.confusion).all()
+    engine.close()
 
 
 def test_no_process_outlives_a_run():

@@ -103,9 +103,14 @@ def test_the_draws_of_crop_and_flip_are_those_of_the_first_runs():
 def test_a_visit_trains_on_augmented_images_and_on_the_same_ones_when_repeated(kind):
     plain, federation = prepare(experiment()), prepare(experiment(data=Data("small:split", augment=kind)))
     visit = federation.plan.visits(1)[0]
-    runs = [list(trainer.batches(visit)) for trainer in (federation.engine.trainer,) * 2 + (plain.engine.trainer,)]
+    runs = [
+        list(trainer.feed.batches(visit, torch.float32))
+        for trainer in (federation.engine.trainer,) * 2 + (plain.engine.trainer,)
+    ]
     once, again, bare = (torch.cat([images for images, _ in batches]) for batches in runs)
     assert torch.equal(once, again) and once.shape == bare.shape
     assert not torch.equal(once, bare)
-    other = torch.cat([images for images, _ in federation.engine.trainer.batches(federation.plan.visits(1)[1])])
+    other = torch.cat(
+        [images for images, _ in federation.engine.trainer.feed.batches(federation.plan.visits(1)[1], torch.float32)]
+    )
     assert not torch.equal(once, other)

@@ -12,9 +12,9 @@ from small import experiment
 
 import fedlens as fl
 from fedlens import Clients, ConfigurationError, Experiment, References
+from fedlens.local.evaluate import in_batches
 from fedlens.runs import execute, prepare
 from fedlens.runs.loop import advance
-from fedlens.runs.measure import batches
 
 KEPT = ("fedbn", "fedper", "fedrep", "lg-fedavg")  # the server has no whole model
 HELD = Clients(count=6, cohort=3, partition="shards:1", holdout=0.2)
@@ -64,7 +64,7 @@ def test_personal_accuracy_is_the_mean_over_clients_of_their_own_models_on_their
         bound.module.eval()
         held = federation.held.client(client)
         with torch.inference_mode():
-            right = [(bound.module(x).argmax(1) == y).double() for x, y in batches(data, torch.float32, held)]
+            right = [(bound.module(x).argmax(1) == y).double() for x, y in in_batches(data, torch.float32, held)]
         accuracies.append(torch.cat(right).mean().item())
     assert last.row["personal_accuracy"] == pytest.approx(np.mean(accuracies), rel=1e-12)
     assert last.row["personal_worst_decile"] == min(accuracies)

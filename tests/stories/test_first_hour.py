@@ -12,8 +12,8 @@ from small import experiment
 import fedlens as fl
 from fedlens.data import load
 from fedlens.local import evaluate
+from fedlens.local.evaluate import in_batches
 from fedlens.runs import as_toml
-from fedlens.runs.measure import batches
 
 EVERYTHING = sets(
     "references.centralised=true", "references.centralised_depth=true", "references.iid=true", "references.local_only=2"
@@ -103,7 +103,7 @@ def test_a_run_in_python_is_an_object_to_look_at():
     assert "small" in repr(run) and f"{100 * run.accuracy[1:].mean():.1f}\u202f%" in repr(run)
     assert "<pre" in run._repr_html_() and "\x1b" not in repr(run) + run._repr_html_()
     test = load(run.experiment.data).test
-    assert evaluate(run.model().eval(), batches(test, torch.float32), 3).accuracy == run.accuracy[-1]
+    assert evaluate(run.model().eval(), in_batches(test, torch.float32), 3).accuracy == run.accuracy[-1]
     again = fl.Run("r")
     assert np.array_equal(again.accuracy, run.accuracy)
     with pytest.raises(fl.ConfigurationError, match="no run folder"):

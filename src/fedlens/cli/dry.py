@@ -13,9 +13,9 @@ import torch
 
 from fedlens.engine import Federated, Plan, Uniform, Visit, Workers
 from fedlens.local import evaluate
+from fedlens.local.evaluate import BATCH, in_batches
 from fedlens.runs import Experiment, Federation, prepare
 from fedlens.runs.loop import untrained
-from fedlens.runs.measure import BATCH, batches
 from fedlens.runs.references import references
 from fedlens.runs.run import megabytes
 
@@ -124,7 +124,7 @@ def _evaluation_seconds(federation: Federation) -> float:
     test = federation.split.test
     part = test.select(torch.arange(min(BATCH, len(test))))
     began = time.perf_counter()
-    evaluate(federation.module, batches(part, federation.start.vector.dtype), federation.classes)
+    evaluate(federation.module, in_batches(part, federation.start.vector.dtype), federation.classes)
     return (time.perf_counter() - began) * len(test) / len(part)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fedlens.data import Dataset
 from fedlens.engine.failures import Failed, Void, all_failed, attempt
 from fedlens.engine.plan import Visit
 from fedlens.engine.trainer import Delivery, Record, Trainer
 from fedlens.errors import RunError
+from fedlens.local.evaluate import Evaluation, Tally, evaluated, in_batches, tally
 from fedlens.local.statistics import pooled
 from fedlens.methods.method import Vectors
 from fedlens.seeds import generator
@@ -44,21 +48,95 @@ class Outcome:
     bytes_down: int = 0
     bytes_up: int = 0
     within: list[bool] = field(default_factory=list)
+    most: tuple[int, int] = (-1, 0)
 
     def reduced(self) -> dict[str, Tensor]:
         """The weighted mean of every upload, or what the experiment's rule makes of the updates."""
         return {name: total.mean() for name, total in self.sums.items()}
 
+    def merge(self, part: Outcome) -> None:
+        """Add what another part of the cohort came to; all its accumulators are sums."""
+        for name, total in part.sums.items():
+            mine = self.sums.setdefault(name, Sum())
+            assert isinstance(mine, Sum) and isinstance(total, Sum)
+            mine.merge(total)
+        assert isinstance(self.rest, Sum) and isinstance(part.rest, Sum)
+        self.rest.merge(part.rest)
+        self._copied(part.most, part.integers)
+        self.records += part.records
+        self.memory |= part.memory
+        self.squares += part.squares
+        self.bytes_up += part.bytes_up
+        self.within += part.within
+
+    def _copied(self, most: tuple[int, int], integers: Mapping[str, Tensor]) -> None:
+        """Integer buffers are copied from the client with most examples: a choice that no order of clients changes."""
+        if most > self.most:
+            self.most, self.integers = most, integers
+
+    def add(self, visit: Visit, delivery: Delivery, uniform: frozenset[str], rule: AnyReducer) -> None:
+        """Add one visit's delivery. Of the uploads `uniform` each client counts once, of others by its weight."""
+        for name, vector in delivery.upload.items():
+            if name not in self.sums:
+                self.sums[name] = for_updates(rule) if name == "update" else Sum()
+            self.sums[name].add(vector, 1.0 if name in uniform else visit.weight)
+        self.rest.add(delivery.rest, visit.weight)
+        self.squares += (1.0 if "update" in uniform else visit.weight) * delivery.record.update_norm**2
+        self.records.append(delivery.record)
+        self.bytes_up += delivery.bytes
+        self.within.append(delivery.within)
+        self._copied((visit.examples, -visit.client), delivery.integers)
+        if delivery.memory:
+            self.memory[visit.client] = delivery.memory
+
+
+Given = list[Delivery | Failed] | Outcome  # of a group of visits: of each, in their order, or already summed
+
+
+class Hand(Protocol):
+    """Does visits, some of them together."""
+
+    def groups(self, visits: Sequence[Visit]) -> list[Sequence[Visit]]:
+        """`visits`, in the groups that are done together; their order says how sums are rounded."""
+
+    def work(
+        self, tree: Tree, sends: Vectors, group: Sequence[Visit], memory: Mapping[int, Vectors], clip: float
+    ) -> Given:
+        """What the visits of `group` give."""
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """Each visit alone."""
+
+    trainer: Trainer
+
+    def groups(self, visits: Sequence[Visit]) -> list[Sequence[Visit]]:
+        """Each alone, in their order."""
+        return [[visit] for visit in visits]
+
+    def work(
+        self, tree: Tree, sends: Vectors, group: Sequence[Visit], memory: Mapping[int, Vectors], clip: float
+    ) -> Given:
+        """What each visit of `group` gives."""
+        work = self.trainer.visit
+        return [attempt(v, lambda: work(tree, sends, v, memory.get(v.client, {}), clip)) for v in group]  # noqa: B023
+
 
 @dataclass(frozen=True)
 class Sequential:
-    """The oracle engine: one bound module, reused client by client. `expected`: m, the clients wanted in a round."""
+    """The oracle engine: one bound module, reused client by client. `expected`: m, the clients wanted in a round.
+
+    `test`: what models are examined on. `hand`: who does visits; None: each alone, by the trainer.
+    """
 
     trainer: Trainer
     rule: AnyReducer
     expected: int
+    test: Dataset
     skip_failures: bool = False
     recalibrate: bool = False
+    hand: Hand | None = None
 
     def round(self, tree: Tree, received: Vectors, visits: Sequence[Visit], memory: Mapping[int, Vectors]) -> Outcome:
         """Run `visits` from `tree`. `received`: the server's memory; `memory`: the clients' states by number.
@@ -68,31 +146,52 @@ class Sequential:
         """
         if not visits:
             raise Void("no client took part", do=PASS_OVER)
-        outcome, most = Outcome(for_the_rest(self.rule)), (-1, 0)
+        outcome = Outcome(for_the_rest(self.rule))
         clip, kept = _clip(received), self.trainer.kept
         sends: Vectors = {name: received[name] for name in self.trainer.method.sends}
         tree, sends, outcome.bytes_down = self.trainer.sender.received(tree, sends, kept)
-        for visit, given in zip(visits, self.deliveries(tree, sends, visits, memory, clip), strict=True):
-            if isinstance(given, Failed):
-                if given.record is None or not self.skip_failures:
-                    raise given.error
-                outcome.skipped.append(given.record)
-                continue
-            self._add(outcome, visit, given)
-            # Integer buffers are copied from the client with most examples: a choice that no order of clients changes.
-            if (visit.examples, -visit.client) > most:
-                most, outcome.integers = (visit.examples, -visit.client), given.integers
+        groups = self.hands.groups(visits)
+        for group, given in zip(groups, self.work(tree, sends, groups, memory, clip), strict=True):
+            self._take(outcome, group, given)
         if not outcome.records:
             raise all_failed(visits, outcome.skipped)
+        place = {visit.client: position for position, visit in enumerate(visits)}
+        outcome.records.sort(key=lambda record: place[record.client])
         return outcome
 
-    def deliveries(
-        self, tree: Tree, sends: Vectors, visits: Sequence[Visit], memory: Mapping[int, Vectors], clip: float
-    ) -> Iterator[Delivery | Failed]:
-        """What each of `visits` gives, in their order; a vector in it is good until the next is asked for."""
-        for visit in visits:
-            state = memory.get(visit.client, {})
-            yield attempt(visit, lambda: self.trainer.visit(tree, sends, visit, state, clip))  # noqa: B023
+    def work(
+        self,
+        tree: Tree,
+        sends: Vectors,
+        groups: Sequence[Sequence[Visit]],
+        memory: Mapping[int, Vectors],
+        clip: float,
+    ) -> Iterator[Given]:
+        """What each of `groups` gives, in their order; a vector in it is good until the next is asked for."""
+        for group in groups:
+            yield self.hands.work(tree, sends, group, memory, clip)
+
+    @property
+    def hands(self) -> Hand:
+        """Who does visits."""
+        return OneByOne(self.trainer) if self.hand is None else self.hand
+
+    def evaluate(
+        self,
+        tree: Tree,
+        order: np.ndarray | None = None,
+        statistics: Literal["running", "batch"] = "running",
+    ) -> Evaluation:
+        """`tree` on the test examples at `order` (None: on all, as they lie); see fedlens.local.evaluate."""
+        order = np.arange(len(self.test)) if order is None else order
+        self.trainer.bound.load(tree)
+        return evaluated(self.tallies(tree, order, statistics), len(self.test.classes))
+
+    def tallies(self, tree: Tree, order: np.ndarray, statistics: Literal["running", "batch"]) -> Iterable[Tally]:
+        """What the test examples at `order` come to, in parts that follow one another; `tree` is loaded."""
+        shown = in_batches(self.test, tree.vector.dtype, order)
+        module, compute = self.trainer.bound.module, self.trainer.compute
+        yield tally(module, shown, len(self.test.classes), statistics=statistics, compute=compute)
 
     def close(self) -> None:
         """Give back what the engine holds beside its values: nothing."""
@@ -133,19 +232,18 @@ class Sequential:
             views[f"{path}.running_var"].copy_(variance)
         return tree.with_(vector)
 
-    def _add(self, outcome: Outcome, visit: Visit, delivery: Delivery) -> None:
-        uniform = {name for name, how in self.trainer.method.weights.items() if how == "uniform"}
-        for name, vector in delivery.upload.items():
-            if name not in outcome.sums:
-                outcome.sums[name] = for_updates(self.rule) if name == "update" else Sum()
-            outcome.sums[name].add(vector, 1.0 if name in uniform else visit.weight)
-        outcome.rest.add(delivery.rest, visit.weight)
-        outcome.squares += (1.0 if "update" in uniform else visit.weight) * delivery.record.update_norm**2
-        outcome.records.append(delivery.record)
-        outcome.bytes_up += delivery.bytes
-        outcome.within.append(delivery.within)
-        if delivery.memory:
-            outcome.memory[visit.client] = delivery.memory
+    def _take(self, outcome: Outcome, group: Sequence[Visit], given: Given) -> None:
+        if isinstance(given, Outcome):
+            outcome.merge(given)
+            return
+        uniform = frozenset(name for name, how in self.trainer.method.weights.items() if how == "uniform")
+        for visit, one in zip(group, given, strict=True):
+            if not isinstance(one, Failed):
+                outcome.add(visit, one, uniform, self.rule)
+            elif one.record is None or not self.skip_failures:
+                raise one.error
+            else:
+                outcome.skipped.append(one.record)
 
 
 def _clip(memory: Vectors) -> float:

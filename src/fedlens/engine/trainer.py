@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedlens.data import Dataset
+from fedlens.engine.feed import Feed
 from fedlens.engine.plan import Visit
 from fedlens.engine.sender import Sender
 from fedlens.errors import RunError
-from fedlens.local import Batch, Local, Optimizer, Trained, Work, train
+from fedlens.local import Local, Optimizer, Trained, Work, train
 from fedlens.local.augment import Augmentation
+from fedlens.local.compute import PLAIN, Compute
 from fedlens.local.optimizer import Correct
 from fedlens.local.private import PerExample
 from fedlens.local.statistics import Moments, moments
@@ -30,7 +32,6 @@ from fedlens.tree import Bound, Tree
 
 Hook = Callable[[Tensor, Tensor, Client], Tensor]
 MEASURED = 100  # examples in a batch whose moments are taken
-GATHERED = 2**20  # numbers that are gathered at once: 4 MB in float32, which stays in the caches
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Trainer:
     sender: Sender
     augment: Augmentation | None = None
     privacy: PerExample | None = None
+    compute: Compute = PLAIN
 
     def visit(self, tree: Tree, received: Vectors, visit: Visit, state: Vectors, clip: float = math.inf) -> Delivery:
         """All of `visit`: train, send (within `clip`, where a private mechanism bounds it), remember.
@@ -126,6 +128,11 @@ class Trainer:
         return tree
 
     @cached_property
+    def feed(self) -> Feed:
+        """Where visits get their examples."""
+        return Feed(self.data, self.seed, self.augment, self.sender.attack, self.sender.attackers)
+
+    @cached_property
     def kept(self) -> Tensor | None:
         """Booleans [P], true where entries never leave a client; None where all travel."""
         keeps = self.method.keeps
@@ -141,7 +148,8 @@ class Trainer:
     def tuned(self, tree: Tree, visit: Visit) -> Tensor:
         """`tree` [P] after plain training on `visit`: what a client makes of it for itself."""
         seed = torch_seed(self.seed, "tune", visit.client)
-        return train(self.bound, tree, Work(self.batches(visit), visit.rate, seed), Optimizer(self.local)).vector
+        work = Work(self.feed.batches(visit, self.bound.vector.dtype), visit.rate, seed, compute=self.compute)
+        return train(self.bound, tree, work, Optimizer(self.local)).vector
 
     def traffic(self, tree: Tree) -> tuple[int, int]:
         """The bytes that a visit takes down and up."""
@@ -191,7 +199,10 @@ class Trainer:
             loss = self._loss(tree, visit, client, tap)
             correct = _of(client, method.correct if own is None else own)
             perturb, phases = _of(client, method.perturb), self._phases(len(visit.batches))
-            work = Work(self.batches(visit), visit.rate, seed, correct, loss, perturb, phases, visit.frozen_statistics)
+            work = Work(
+                self.feed.batches(visit, self.bound.vector.dtype), visit.rate, seed, correct, loss, perturb, phases
+            )
+            work = dataclasses.replace(work, frozen_statistics=visit.frozen_statistics, compute=self.compute)
             if self.privacy is not None:
                 size = self.local.batch_size(visit.examples)
                 expected = size if self.local.batch == "all" else self.local.batch
@@ -210,20 +221,6 @@ class Trainer:
             phases.append(Phase(end - done, kept if part.moves == "sent" else ~kept))
             done = end
         return tuple(phases)
-
-    def batches(self, visit: Visit) -> Iterator[Batch]:
-        """The visit's batches, normalised and augmented."""
-        rng = None if self.augment is None else generator(self.seed, "augment", visit.round, visit.client)
-        for group in self._groups(list(visit.batches)):
-            sizes, chosen = [len(indices) for indices in group], torch.from_numpy(np.concatenate(group))
-            images = self.data.images[chosen]
-            if self.augment is not None and rng is not None:
-                draws = [self.augment.draw(size, images.shape, rng) for size in sizes]
-                images = self.augment.apply(images, torch.cat(draws))
-            inputs, labels = self.data.normalise(images, self.bound.vector.dtype), self.data.labels[chosen]
-            if visit.client in self.sender.attackers:
-                labels = self.sender.attack.labels(labels, len(self.data.classes))
-            yield from zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
 
     def _first(self, name: str, start: Tensor) -> Tensor:
         """What a client remembers under `name` before its first visit ends."""
@@ -248,16 +245,9 @@ class Trainer:
         state = tree.with_(torch.cat([weights, tree.vector[len(weights) :]])).state_dict()
         module.eval()  # training sets the mode of a step before this is called, and it is given back below
         with torch.no_grad():
-            outputs: Tensor = torch.func.functional_call(module, state, (inputs,))
+            outputs = self.compute.forward(partial(torch.func.functional_call, module, state), inputs)
         module.train()
         return Answers(outputs, outputs if tap.features is None else tap.features)
-
-    def _groups(self, batches: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
-        """Batches that are gathered and normalised together: on small models that costs more than a step itself."""
-        per_batch = len(batches[0]) * self.data.images[0].numel()
-        together = max(1, GATHERED // per_batch)
-        for start in range(0, len(batches), together):
-            yield batches[start : start + together]
 
 
 class _Tap:

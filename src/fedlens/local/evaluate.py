@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -12,8 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fedlens.data import Dataset
+from fedlens.local.compute import PLAIN, Compute
 from fedlens.local.statistics import batch_statistics
 from fedlens.local.step import Batch
+
+BATCH = 100  # images per evaluation batch: larger ones leave the caches and take up to twice as long
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,49 @@ def pooled(seen: Sequence[Evaluation]) -> Evaluation:
     return Evaluation(np.sum([one.confusion for one in seen], 0), loss)
 
 
+Tally = tuple[np.ndarray, list[float]]  # a confusion matrix [C, C], and of each batch the summed loss in nats
+
+
 @torch.inference_mode()
-def evaluate(module: nn.Module, batches: Iterator[Batch], classes: int, *, statistics: str = "running") -> Evaluation:
+def tally(
+    module: nn.Module, batches: Iterable[Batch], classes: int, *, statistics: str = "running", compute: Compute = PLAIN
+) -> Tally:
+    """What `batches` come to under `module`; see `evaluate`."""
+    confusion, losses = torch.zeros(classes * classes, dtype=torch.int64), []
+    module.eval()
+    with batch_statistics(module) if statistics == "batch" else nullcontext():
+        for inputs, labels in batches:
+            outputs = compute.forward(module, inputs)
+            losses.append(F.cross_entropy(outputs.double(), labels, reduction="sum").item())
+            confusion += torch.bincount(labels * classes + outputs.argmax(1), minlength=classes * classes)
+    return confusion.view(classes, classes).numpy(), losses
+
+
+def evaluated(tallies: Iterable[Tally], classes: int) -> Evaluation:
+    """The evaluation of batches that were counted in parts; the same for all parts in which they may have been."""
+    table, loss = np.zeros((classes, classes), dtype=np.int64), 0.0
+    for confusion, losses in tallies:
+        table += confusion
+        for one in losses:
+            loss += one
+    return Evaluation(table, loss / max(1, int(table.sum())))
+
+
+def evaluate(
+    module: nn.Module, batches: Iterable[Batch], classes: int, *, statistics: str = "running", compute: Compute = PLAIN
+) -> Evaluation:
     """Evaluate `module` on `batches`.
 
     `statistics`: "running" is the model as it would be deployed; "batch" lets batch norm use the statistics of each
     evaluation batch instead of the averaged running ones, and leaves those untouched (give it shuffled batches). The
     gap between the two is what averaged statistics cost.
     """
-    confusion, loss = torch.zeros(classes * classes, dtype=torch.int64), 0.0
-    module.eval()
-    with batch_statistics(module) if statistics == "batch" else nullcontext():
-        for inputs, labels in batches:
-            outputs = module(inputs)
-            loss += F.cross_entropy(outputs.double(), labels, reduction="sum").item()
-            confusion += torch.bincount(labels * classes + outputs.argmax(1), minlength=classes * classes)
-    table = confusion.view(classes, classes).numpy()
-    return Evaluation(table, loss / max(1, int(table.sum())))
+    return evaluated([tally(module, batches, classes, statistics=statistics, compute=compute)], classes)
+
+
+def in_batches(data: Dataset, dtype: torch.dtype, order: np.ndarray | None = None) -> Iterator[Batch]:
+    """The examples of `data` at `order` (None: all, as they lie) in batches, normalised."""
+    order = np.arange(len(data)) if order is None else order
+    for start in range(0, len(order), BATCH):
+        chosen = torch.from_numpy(order[start : start + BATCH])
+        yield data.normalise(data.images[chosen], dtype), data.labels[chosen]

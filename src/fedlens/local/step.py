@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedlens.local import private
+from fedlens.local.compute import PLAIN, Compute
 from fedlens.local.optimizer import Correct, Optimizer, State
 from fedlens.local.private import PerExample
 from fedlens.local.statistics import freeze_statistics
@@ -63,6 +64,7 @@ class Work:
 
     `seed` starts the random numbers that the module itself draws (dropout). `correct` is the method's gradient hook,
     `loss` its loss (None: cross-entropy), `perturb` (gradient, weights) -> offset at which the gradient is taken anew.
+    `compute` says how passes are computed, except those of examples that are kept apart (`private`).
     `phases` follow one another, each with a fresh optimiser; () is one in which all parameters move. With
     `frozen_statistics` batch norm normalises by the running statistics as received and leaves them alone.
     """
@@ -76,6 +78,7 @@ class Work:
     phases: tuple[Phase, ...] = ()
     frozen_statistics: bool = False
     private: Private | None = None
+    compute: Compute = PLAIN
 
     def value(self, bound: Bound, inputs: Tensor, labels: Tensor) -> float:
         """The loss of a batch, and its gradient in `bound.gradient`."""
@@ -85,7 +88,7 @@ class Work:
             bound.gradient.copy_(noised)
             return value
         bound.gradient.zero_()
-        outputs = bound.module(inputs)
+        outputs = self.compute.forward(bound.module, inputs)
         loss = F.cross_entropy(outputs, labels) if self.loss is None else self.loss(outputs, labels, inputs)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()

@@ -8,19 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from fedlens.data import Dataset
 from fedlens.engine import Exchange
-from fedlens.local import Batch, evaluate
-from fedlens.local.evaluate import Evaluation, pooled
+from fedlens.local import evaluate
+from fedlens.local.evaluate import Evaluation, in_batches, pooled
 from fedlens.local.statistics import has_batch_norm
 from fedlens.methods.method import Vectors
 from fedlens.runs.federation import Federation
 from fedlens.seeds import generator
 from fedlens.tree import Tree
-
-BATCH = 100  # images per evaluation batch: larger ones leave the caches and take up to twice as long
 
 
 def measure(federation: Federation, tree: Tree, memory: Mapping[int, Vectors], *, last: bool) -> dict[str, Any]:
@@ -46,7 +42,7 @@ def halves(
 ) -> dict[str, Any]:
     """The row of a round of knowledge transfer: "accuracy" is the mean over the cohort `clients` of what the server's
     half makes of the client's own features of the test set."""
-    seen = exchange.evaluate(tree, memory, clients, lambda: batches(federation.split.test, tree.vector.dtype))
+    seen = exchange.evaluate(tree, memory, clients, lambda: in_batches(federation.split.test, tree.vector.dtype))
     mixed = worst_decile(by_label_mix(seen.recall, federation.counts()))
     return {"accuracy": seen.accuracy, **_one_by_one(seen), "worst_decile": mixed}
 
@@ -56,10 +52,8 @@ def _server_model(federation: Federation, tree: Tree) -> dict[str, Any]:
     row = {"accuracy": seen.accuracy, **_one_by_one(seen)}
     row["worst_decile"] = worst_decile(by_label_mix(seen.recall, federation.counts()))
     if has_batch_norm(module):
-        test = federation.split.test
-        shuffled = generator(federation.experiment.seed, "evaluate").permutation(len(test))
-        shown = batches(test, tree.vector.dtype, shuffled)
-        row["accuracy_batch_statistics"] = evaluate(module, shown, federation.classes, statistics="batch").accuracy
+        shuffled = generator(federation.experiment.seed, "evaluate").permutation(len(federation.split.test))
+        row["accuracy_batch_statistics"] = federation.engine.evaluate(tree, shuffled, "batch").accuracy
     if federation.held is not None:
         on_held = on_hold_outs(federation, itertools.repeat(tree))
         row["holdout_accuracy"] = _mean_accuracy(on_held)
@@ -77,25 +71,17 @@ def _mean_accuracy(seen: Sequence[Evaluation]) -> float:
 
 
 def test_set(federation: Federation, tree: Tree) -> Evaluation:
-    """`tree` on the test set, with running statistics; leaves it loaded in the engine's module."""
-    federation.engine.trainer.bound.load(tree)
-    return evaluate(federation.module, batches(federation.split.test, tree.vector.dtype), federation.classes)
+    """`tree` on the test set, with running statistics."""
+    return federation.engine.evaluate(tree)
 
 
 def losses(federation: Federation, tree: Tree, clients: np.ndarray) -> np.ndarray:
     """Mean loss of `tree` on all training examples of each of `clients`, f64 [len(clients)]."""
     federation.engine.trainer.bound.load(tree)
     train, dtype = federation.split.train, tree.vector.dtype
-    shown = (batches(train, dtype, federation.deal.client(int(client))) for client in clients)
-    return np.array([evaluate(federation.module, part, federation.classes).loss for part in shown])
-
-
-def batches(data: Dataset, dtype: torch.dtype, order: np.ndarray | None = None) -> Iterator[Batch]:
-    """`data` in batches, in `order` (None: as it lies)."""
-    order = np.arange(len(data)) if order is None else order
-    for start in range(0, len(order), BATCH):
-        chosen = torch.from_numpy(order[start : start + BATCH])
-        yield data.normalise(data.images[chosen], dtype), data.labels[chosen]
+    compute = federation.engine.trainer.compute
+    shown = (in_batches(train, dtype, federation.deal.client(int(client))) for client in clients)
+    return np.array([evaluate(federation.module, part, federation.classes, compute=compute).loss for part in shown])
 
 
 def by_label_mix(recall: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -130,8 +116,9 @@ def on_hold_outs(federation: Federation, models: Iterable[Tree]) -> list[Evaluat
     found = []
     for client, tree in zip(owners(federation), models, strict=False):
         bound.load(tree)
-        shown = batches(train, tree.vector.dtype, held.client(client))
-        found.append(evaluate(bound.module, shown, federation.classes))
+        shown = in_batches(train, tree.vector.dtype, held.client(client))
+        compute = federation.engine.trainer.compute
+        found.append(evaluate(bound.module, shown, federation.classes, compute=compute))
     return found
 
 

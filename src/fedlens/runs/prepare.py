@@ -54,8 +54,9 @@ def prepare(experiment: Experiment) -> Federation:
         _sender(experiment),
         augment=AUGMENTATIONS.get(experiment.data.augment),
         privacy=experiment.privacy.per_example,
+        compute=experiment.engine.compute,
     )
-    engine = _engine(experiment, trainer)
+    engine = _engine(experiment, trainer, split)
     threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
     _keeps_some(trainer)
     _has_statistics(experiment, module)
@@ -130,14 +131,14 @@ def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition |
     return train, held
 
 
-def _engine(experiment: Experiment, trainer: Trainer) -> Sequential:
+def _engine(experiment: Experiment, trainer: Trainer, split: Split) -> Sequential:
     e = experiment
     skip, recalibrate = e.clients.on_failure == "skip", e.server.statistics == "recalibrate"
-    if e.engine.kind == "sequential":
-        return Sequential(trainer, e.server.reduce, e.clients.cohort, skip, recalibrate)
+    engine = Sequential(trainer, e.server.reduce, e.clients.cohort, split.test, skip, recalibrate)
+    if e.engine.kind != "workers":
+        return engine
     check_workers()
-    processes = e.engine.process_count()
-    return Workers(trainer, e.server.reduce, e.clients.cohort, skip, recalibrate, processes)
+    return Workers(**vars(engine), processes=e.engine.process_count())
 
 
 def _sender(experiment: Experiment) -> Sender:

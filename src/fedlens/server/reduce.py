@@ -19,6 +19,13 @@ class Sum:
         self.total: Tensor | None = None
         self.weight = 0.0
 
+    @classmethod
+    def of(cls, total: Tensor, weight: float) -> Sum:
+        """The sum that `total` [P] is already, of vectors whose weights add up to `weight`."""
+        made = cls()
+        made.total, made.weight = total, weight
+        return made
+
     def add(self, vector: Tensor, weight: float) -> None:
         """Add `weight` times `vector` [P]."""
         self.weight += weight
@@ -26,6 +33,12 @@ class Sum:
             self.total = vector * weight
         else:
             self.total.add_(vector, alpha=weight)
+
+    def merge(self, other: Sum) -> None:
+        """Add another sum of such vectors."""
+        self.weight += other.weight
+        if other.total is not None:
+            self.total = other.total.clone() if self.total is None else self.total.add_(other.total)
 
     def mean(self) -> Tensor:
         """The weighted mean [P]. Weights are normalised here and nowhere else, over the uploads that came."""
