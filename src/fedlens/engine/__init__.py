@@ -6,6 +6,7 @@ Offers: Visit, Draw, Federated and Pooled (who does what in a round), AnySelecti
 Network and Journey (simulated time), Trainer (one visit), Sequential (the oracle), Engine (settings).
 """
 
+from fedlens.engine.auto import Settled, Trial, settle
 from fedlens.engine.failures import Void
 from fedlens.engine.gkt import Exchange
 from fedlens.engine.network import Journey, Network
@@ -13,7 +14,7 @@ from fedlens.engine.plan import Draw, Federated, Plan, Pooled, Visit
 from fedlens.engine.select import SELECTIONS, AnySelection, BySize, PowerOfChoice, Uniform
 from fedlens.engine.sender import Sender
 from fedlens.engine.sequential import Outcome, Sequential
-from fedlens.engine.settings import Engine
+from fedlens.engine.settings import Engine, cores
 from fedlens.engine.trainer import Record, Trainer
 from fedlens.engine.workers import Workers, check_workers
 
@@ -34,10 +35,14 @@ __all__ = [
     "Record",
     "Sender",
     "Sequential",
+    "Settled",
     "Trainer",
+    "Trial",
     "Uniform",
     "Visit",
     "Void",
     "Workers",
     "check_workers",
+    "cores",
+    "settle",
 ]

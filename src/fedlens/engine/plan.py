@@ -176,7 +176,7 @@ class Federated:
         rng = generator(self.seed, "cohort", round)
         wanted, sizes = network.invited(self.cohort), self.partition.sizes
         chosen = self.selection.choose(available, sizes, wanted, rng, losses or _unknown)
-        planned = [self._visit(int(client), round) for client in chosen]
+        planned = [self.visit(int(client), round) for client in chosen]
         journeys = arrive(network, [self._load(visit) for visit in planned], self.cohort, self.seed, round)
         visits = [
             _shortened(visit, journey.steps)
@@ -194,7 +194,8 @@ class Federated:
     def _load(self, visit: Visit) -> Load:
         return Load(visit.client, self.bytes_down, self.bytes_up, visit.sizes * self.mflop_per_example)
 
-    def _visit(self, client: int, round: int) -> Visit:
+    def visit(self, client: int, round: int) -> Visit:
+        """What `client` would do in `round`."""
         indices = self.partition.client(client)
         n = len(indices)
         size, steps = self.local.batch_size(n), self.local.step_count(n)

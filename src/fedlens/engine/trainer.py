@@ -89,9 +89,24 @@ class Trainer:
         """
         begin = self.personal(tree, state) if self.method.own is None else tree
         client = self.client(begin, received, visit, state)
-        trained = self.train(begin, visit, client, state)
-        weights, rest = trained.vector.tensor_split([tree.layout.trained])
-        change = rest - begin.vector[tree.layout.trained :]
+        trained, own = self.train(begin, visit, client, state), None
+        if self.method.own is not None:
+            own = self.train(self.personal(tree, state), visit, client, {}, self.method.own).vector
+        return self.delivery(begin, visit, client, state, trained, clip, own)
+
+    def delivery(
+        self,
+        begin: Tree,
+        visit: Visit,
+        client: Client,
+        state: Vectors,
+        trained: Trained,
+        clip: float,
+        own: Tensor | None = None,
+    ) -> Delivery:
+        """What becomes of a visit that was `trained` from `begin`; `own` [P]: the client's second model."""
+        weights, rest = trained.vector.tensor_split([begin.layout.trained])
+        change = rest - begin.vector[begin.layout.trained :]
         upload, remembered = self.method.finish(weights, client)
         _check_parts(upload, self.parts)
         memory = {f"method.{name}": vector for name, vector in remembered.items()}
@@ -100,13 +115,10 @@ class Trainer:
         here = None
         if self.kept is not None:
             memory["kept"] = trained.vector[self.kept]
-            here, there = self.kept.tensor_split([tree.layout.trained])
+            here, there = self.kept.tensor_split([begin.layout.trained])
             change = change.masked_fill(there, 0.0)
-        passes = 1
-        if self.method.own is not None:
-            memory["own"] = self.train(self.personal(tree, state), visit, client, {}, self.method.own).vector
-            passes = 2
-        sent = self.sender.send(upload, visit, state, clip, here)
+        memory |= {} if own is None else {"own": own}
+        sent, passes = self.sender.send(upload, visit, state, clip, here), 1 if own is None else 2
         record = Record(
             visit.client,
             visit.examples,

@@ -116,11 +116,10 @@ def _line_of(path: list[str], lines: list[str]) -> int:
 def differences(one: Experiment, other: Experiment) -> list[Problem]:
     """Keys in which two experiments differ, as problems of resuming `one` as the recorded `other`.
 
-    Where "auto" threads were resolved is no difference.
+    What "auto" was resolved to in the engine's settings is no difference.
     """
     left, right = _flat(one.as_dict()), _flat(other.as_dict())
-    if one.engine.threads == "auto":
-        left["engine.threads"] = right["engine.threads"]
+    left |= {key: right[key] for key in left if key.startswith("engine.") and left[key] == "auto" and key in right}
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
     return [
         Problem("differs from the run to resume", key, f"{left.get(key)!r}, there {right.get(key)!r}") for key in keys

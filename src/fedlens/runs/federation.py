@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from fedlens.data import Split
-from fedlens.engine import Exchange, Federated, Plan, Pooled, Sender, Sequential, Visit
+from fedlens.engine import Exchange, Federated, Plan, Pooled, Sender, Sequential, Settled, Visit, Workers
 from fedlens.engine.plan import Passes
 from fedlens.local import Local
 from fedlens.methods import fedavg
@@ -38,8 +38,14 @@ class Federation:
     start: Tree
     whole: Tree
     network: Cost
-    threads: int
+    settled: Settled
     exchange: Exchange | None = None
+
+    @property
+    def threads(self) -> int:
+        """Of PyTorch's operations in this process: one beside workers, who have a core each."""
+        lone = isinstance(self.plan, Pooled) or not isinstance(self.engine, Workers)
+        return self.settled.engine.thread_count(0) if lone else 1
 
     @property
     def classes(self) -> int:

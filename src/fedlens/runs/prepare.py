@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import platform
 
+import numpy as np
 import torch
 from torch import nn
 
 from fedlens.data import Split, load
-from fedlens.engine import Exchange, Federated, Network, Sender, Sequential, Trainer, Workers, check_workers
+from fedlens.data.hub import cache
+from fedlens.engine import (
+    Engine,
+    Exchange,
+    Federated,
+    Network,
+    Sender,
+    Sequential,
+    Settled,
+    Trainer,
+    Trial,
+    Workers,
+    check_workers,
+    cores,
+    settle,
+)
+from fedlens.engine.together import MANY, together
 from fedlens.errors import ConfigurationError, DataError
 from fedlens.local.augment import AUGMENTATIONS
 from fedlens.local.private import check_examples_are_separate
@@ -45,6 +64,7 @@ def prepare(experiment: Experiment) -> Federation:
     network = cost(module, split.train.shape)
     bound = bind(module, experiment.engine.dtype)
     largest_batch = experiment.local.batch_size(int(deal.sizes.max()))
+    _kept_apart(experiment)
     trainer = Trainer(
         bound,
         split.train,
@@ -54,16 +74,21 @@ def prepare(experiment: Experiment) -> Federation:
         _sender(experiment),
         augment=AUGMENTATIONS.get(experiment.data.augment),
         privacy=experiment.privacy.per_example,
-        compute=experiment.engine.compute,
     )
-    engine = _engine(experiment, trainer, split)
     threads = experiment.engine.thread_count(BACKWARD_TOO * network.mflop * largest_batch)
     _keeps_some(trainer)
     _has_statistics(experiment, module)
     _says_little(experiment, module, start)
     plan = _plan(experiment, deal, trainer, start, network)
+    settled = Settled(
+        dataclasses.replace(experiment.engine, kind="sequential", layout="channels-first", together=1), "as set"
+    )
+    if exchange is None:
+        settled = _settled(experiment, trainer, split, plan, start, threads)
+    engine = _engine(experiment, trainer, split, settled.engine)
     server = start if exchange is None else Tree.of(exchange.server.module, experiment.engine.dtype)
-    return Federation(experiment, split, deal, held, plan, engine, server, start, network, threads, exchange)
+    settled = settled._replace(engine=dataclasses.replace(settled.engine, threads=threads))
+    return Federation(experiment, split, deal, held, plan, engine, server, start, network, settled, exchange)
 
 
 def initial_model(experiment: Experiment) -> nn.Module:
@@ -131,14 +156,55 @@ def _dealt(experiment: Experiment, split: Split) -> tuple[Partition, Partition |
     return train, held
 
 
-def _engine(experiment: Experiment, trainer: Trainer, split: Split) -> Sequential:
-    e = experiment
+def _settled(
+    experiment: Experiment, trainer: Trainer, split: Split, plan: Federated, start: Tree, threads: int
+) -> Settled:
+    """The engine to take, where the experiment leaves it open."""
+    e, sizes = experiment, plan.partition.sizes
+    first = e.method.server_memory
+    received = {name: torch.full_like(start.vector[: start.layout.trained], first[name]) for name in e.method.sends}
+    some = np.unique(np.linspace(0, plan.clients - 1, min(plan.clients, e.clients.cohort)).astype(np.int64))
+    steps = e.clients.cohort * e.local.step_count(round(float(sizes.mean())))
+    facts = (start.layout.slots, split.train.shape, e.method, e.local, e.engine, threads)
+    machine = (platform.processor(), platform.machine(), cores(), torch.__version__)
+    key = f"{e.model.name} {hashlib.sha256(repr((facts, machine)).encode()).hexdigest()[:16]}"
+    trial = Trial(
+        lambda engine: _engine(experiment, trainer, split, engine),
+        start,
+        received,
+        [plan.visit(int(client), 1) for client in some],
+        steps,
+        e.rounds,
+        key,
+        layouts=len(split.train.shape) == 3 and any(len(slot.shape) == 4 for slot in start.layout.slots),
+        chunk=MANY if together(trainer, e.server.reduce, MANY) else 1,
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return settle(e.engine, trial, cache() / "engines.json")
+    finally:
+        torch.set_num_threads(before)
+
+
+def _engine(experiment: Experiment, trainer: Trainer, split: Split, settled: Engine) -> Sequential:
+    e, trainer = experiment, dataclasses.replace(trainer, compute=settled.compute)
     skip, recalibrate = e.clients.on_failure == "skip", e.server.statistics == "recalibrate"
-    engine = Sequential(trainer, e.server.reduce, e.clients.cohort, split.test, skip, recalibrate)
-    if e.engine.kind != "workers":
+    assert isinstance(settled.together, int)
+    hand = together(trainer, e.server.reduce, settled.together) if settled.together > 1 else None
+    engine = Sequential(trainer, e.server.reduce, e.clients.cohort, split.test, skip, recalibrate, hand)
+    if settled.kind != "workers":
         return engine
     check_workers()
-    return Workers(**vars(engine), processes=e.engine.process_count())
+    return Workers(**vars(engine), processes=settled.process_count())
+
+
+def _kept_apart(experiment: Experiment) -> None:
+    """Gradients of single examples are bounded in float32: a bound that is rounded to 8 bits is none."""
+    if experiment.privacy.per_example is not None and experiment.engine.precision == "bfloat16":
+        do = 'Set engine.precision = "float32".'
+        what = "gradients of single examples are not computed in bfloat16"
+        raise ConfigurationError(what, where="engine.precision", seen="privacy.per_example is set", do=do)
 
 
 def _sender(experiment: Experiment) -> Sender:

@@ -70,8 +70,8 @@ def execute(
             what, do = "the run folder cannot name this method", "Add it to fedlens.methods.METHODS, or use stream()."
             raise ConfigurationError(what, where="method", seen=experiment.method.name, do=do)
         federation = prepare(experiment)
-        # Thread counts round differently: the recorded experiment names the one taken, so that resuming repeats it.
-        recorded = replace(experiment, engine=replace(experiment.engine, threads=federation.threads))
+        # Engines round differently: the recorded experiment names the one taken, so that resuming repeats it.
+        recorded = replace(experiment, engine=federation.settled.engine)
         folder = folders.create(recorded, out, command or _python_call(), megabytes(federation))
     with folders.locked(folder), _status(folder), _stopping() as stopped:
         _run(federation, folder, progress or _silent, stopped, command or _python_call())

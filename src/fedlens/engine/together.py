@@ -1,0 +1,162 @@
+"""Several clients of a small, fully connected model in one pass: hand-written products in place of autograd.
+
+One step of such a model takes less time than Python takes to ask for it. Clients are put together by their number of
+steps; what they give differs from one by one by rounding alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedlens.engine.failures import attempt
+from fedlens.engine.plan import Visit
+from fedlens.engine.sequential import Given, OneByOne, Outcome
+from fedlens.engine.trainer import Delivery, Record, Trainer
+from fedlens.local import Optimizer, Trained
+from fedlens.local.chain import Chain, Stacked, chain_of, is_plain
+from fedlens.local.chunk import Chunk
+from fedlens.local.dual import pays, sums, walk
+from fedlens.methods import Client
+from fedlens.methods.method import Vectors, send_update
+from fedlens.server import AnyReducer, Mean, Plain, Sum
+from fedlens.tree import Tree
+
+MANY = 25  # clients in a pass: enough for large products, few enough to leave every worker some passes
+
+
+def together(trainer: Trainer, rule: AnyReducer, many: int) -> Together | None:
+    """A hand for `many` clients at once; None where the model, the method or the work has no such form."""
+    chain = chain_of(trainer.bound.module, trainer.bound.layout)
+    method, local = trainer.method, trainer.local
+    alone = (method.loss, method.perturb, method.keeps, method.own, trainer.privacy, trainer.augment)
+    if chain is None or any(one is not None for one in alone) or method.phases:
+        return None
+    if local.scale_lr_by_size or local.keep_optimizer:
+        return None
+    return Together(trainer, chain, rule, many)
+
+
+@dataclass(frozen=True)
+class Together:
+    """`many` visits in one pass."""
+
+    trainer: Trainer
+    chain: Chain
+    rule: AnyReducer
+    many: int
+
+    def groups(self, visits: Sequence[Visit]) -> list[Sequence[Visit]]:
+        """Those with most steps first, so that clients of a group end at about the same time."""
+        order = sorted(visits, key=lambda visit: (-len(visit.batches), -visit.examples))
+        return [order[start : start + self.many] for start in range(0, len(order), self.many)]
+
+    def work(
+        self, tree: Tree, sends: Vectors, group: Sequence[Visit], memory: Mapping[int, Vectors], clip: float
+    ) -> Given:
+        """What the visits of `group` give: one sum, where nobody looks at single uploads."""
+        chunk = Chunk.of([list(visit.batches) for visit in group])
+        chosen = torch.from_numpy(chunk.chosen)
+        data, dtype = self.trainer.data, self.trainer.bound.vector.dtype
+        inputs, labels = data.normalise(data.images[chosen], dtype).flatten(1), data.labels[chosen]
+        if self._summed:
+            part = self._sum(tree, group, chunk, inputs, labels)
+            # Who leaves the finite numbers is done again alone, for the step at which it did.
+            return OneByOne(self.trainer).work(tree, sends, group, memory, clip) if part is None else part
+        clients = [self.trainer.client(tree, sends, visit, memory.get(visit.client, {})) for visit in group]
+        labels = self._seen(group, chunk, labels)
+        trained = self._train(tree, group, clients, chunk, inputs, labels)
+        return [
+            attempt(visit, lambda: self._delivery(tree, sends, visit, memory, clip, client, trained, at))  # noqa: B023
+            for at, (visit, client) in enumerate(zip(group, clients, strict=True))
+        ]
+
+    @cached_property
+    def _summed(self) -> bool:
+        """Whether a sum says all: plain SGD, updates as they are, and no one who changes or compares them."""
+        method, sender = self.trainer.method, self.trainer.sender
+        plain = method.finish is send_update and method.correct is None and not method.client_memory
+        open_ = sender.mechanism is None and not sender.attackers and isinstance(sender.communication.up, Plain)
+        return plain and open_ and is_plain(Optimizer(self.trainer.local)) and isinstance(self.rule, Mean)
+
+    def _sum(self, tree: Tree, group: Sequence[Visit], chunk: Chunk, inputs: Tensor, labels: Tensor) -> Outcome | None:
+        uniform = self.trainer.method.weights.get("update") == "uniform"
+        weights = torch.tensor([visit.weight for visit in group], dtype=torch.float64)
+        counted = torch.ones_like(weights) if uniform else weights
+        made = sums(self.chain, tree.vector, inputs, labels, chunk, counted.to(inputs.dtype), group[0].rate)
+        if not made.finite.all():
+            return None
+        losses, last = made.losses, torch.from_numpy(chunk.steps) - 1
+        ends = losses.gather(1, last[:, None]).squeeze(1).tolist()
+        rows = zip(group, losses[:, 0].tolist(), ends, made.norms.tolist(), strict=True)
+        part = Outcome(Sum.of(tree.vector.new_zeros(0), float(weights.sum())))
+        part.sums["update"] = Sum.of(made.update, float(counted.sum()))
+        for visit, begin, end, norm in rows:
+            samples, steps = int(visit.sizes.sum()), len(visit.batches)
+            part.records.append(Record(visit.client, visit.examples, samples, steps, begin, end, norm))
+        part.squares = float((counted * made.norms.double().square()).sum())
+        part.bytes_up = len(group) * made.update.nbytes
+        part.within = [True] * len(group)
+        return part
+
+    def _seen(self, group: Sequence[Visit], chunk: Chunk, labels: Tensor) -> Tensor:
+        """`labels` as those see them who flip theirs."""
+        sender, classes = self.trainer.sender, len(self.trainer.data.classes)
+        flips = np.array([visit.client in sender.attackers for visit in group])
+        seen = torch.from_numpy(np.repeat(flips, chunk.sizes))
+        return torch.where(seen, sender.attack.labels(labels, classes), labels) if flips.any() else labels
+
+    def _train(
+        self,
+        tree: Tree,
+        group: Sequence[Visit],
+        clients: Sequence[Client],
+        chunk: Chunk,
+        inputs: Tensor,
+        labels: Tensor,
+    ) -> Stacked:
+        method, optimizer, rate = self.trainer.method, Optimizer(self.trainer.local), group[0].rate
+        if method.correct is None and is_plain(optimizer) and pays(self.chain, chunk):
+            return walk(self.chain, tree.vector, inputs, labels, chunk, rate).stacked()
+        hook, correct = method.correct, None
+        if hook is not None:
+            whole = _stacked(clients)
+            correct = lambda gradient, weights: hook(gradient, weights, _first(whole, len(weights)))  # noqa: E731
+        return self.chain.train(tree.vector, inputs, labels, chunk, rate, optimizer, correct)
+
+    def _delivery(
+        self,
+        tree: Tree,
+        sends: Vectors,
+        visit: Visit,
+        memory: Mapping[int, Vectors],
+        clip: float,
+        client: Client,
+        trained: Stacked,
+        at: int,
+    ) -> Delivery:
+        state, vector, losses = memory.get(visit.client, {}), trained.weights[at], trained.losses[at]
+        losses = losses[: len(visit.batches)]
+        if not (torch.isfinite(losses).all() and torch.isfinite(vector.norm())):
+            return self.trainer.visit(tree, sends, visit, state, clip)  # which says at what step it diverged
+        alone = Trained(vector, {}, losses.tolist(), {})
+        return self.trainer.delivery(tree, visit, client, state, alone, clip)
+
+
+def _stacked(clients: Sequence[Client]) -> Client:
+    """One client of [C, T] vectors and [C, 1] numbers."""
+    memory = {name: torch.stack([client.memory[name] for client in clients]) for name in clients[0].memory}
+    reach = torch.tensor([float(client.reach) for client in clients]).to(clients[0].start)[:, None]
+    return dataclasses.replace(clients[0], memory=memory, reach=reach)
+
+
+def _first(clients: Client, active: int) -> Client:
+    memory = {name: vectors[:active] for name, vectors in clients.memory.items()}
+    assert isinstance(clients.reach, Tensor)
+    return dataclasses.replace(clients, memory=memory, reach=clients.reach[:active])
