@@ -71,14 +71,23 @@ def key(cell: Cell) -> str:
     return "/".join(map(str, cell))
 
 
-def curve(cell: Cell) -> list[list[float]]:
-    """[round, accuracy, accuracy with batch statistics] of every fifth round and the last ten."""
-    job, seen = experiment(cell), []
+def curve(cell: Cell) -> list[list[float | None]]:
+    """[round, accuracy, accuracy with batch statistics] of every fifth round and the last ten.
+
+    A run that diverges ends with [round, None, None].
+    """
+    job, seen, round = experiment(cell), [], 0
     federation = prepare(job)
-    for state in advance(federation):
-        if state.round % 5 == 0 or state.round > ROUNDS - TAIL:
-            row = measure(federation, state.tree, state.memory, last=False)
-            seen.append([state.round, row["accuracy"], row.get("accuracy_batch_statistics", row["accuracy"])])
+    try:
+        for state in advance(federation):
+            round = state.round
+            if round % 5 == 0 or round > ROUNDS - TAIL:
+                row = measure(federation, state.tree, state.memory, last=False)
+                seen.append([round, row["accuracy"], row.get("accuracy_batch_statistics", row["accuracy"])])
+    except fl.RunError as error:
+        if "diverged" not in str(error):
+            raise
+        seen.append([round + 1, None, None])
     return seen
 
 
@@ -89,6 +98,10 @@ def table(results: dict[str, Any]) -> str:
         for name in TREATMENTS:
             runs = [results[at] for seed in SEEDS if (at := key((partition, name, seed))) in results]
             if len(runs) < len(SEEDS):
+                continue
+            lost = sum(run[-1][1] is None for run in runs)
+            if lost:
+                lines.append(f"| {partition} | {name} | diverged in {lost} of {len(runs)} seeds | | | |")
                 continue
             tests = (
                 {"running statistics": 1, "batch statistics": 2} if name.startswith("batch") else {"no statistics": 1}

@@ -135,7 +135,7 @@ def test_a_worker_without_memory_is_told_with_its_cause(monkeypatch):
 
     monkeypatch.setattr(Trainer, "visit", too_much)
     with pytest.raises(RunError, match=r"client(.|\n)*alloc"):
-        final({}, kind="workers", processes=2)
+        final({}, kind="workers", layout="channels-first", processes=2)
 
 
 def test_an_evaluation_in_parts_is_the_same_evaluation(monkeypatch):
