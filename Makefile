@@ -32,7 +32,7 @@ format: $(VENV)/ready  ## format the code
 	$(BIN)/ruff format
 
 bench: $(VENV)/ready  ## side by side with a plain PyTorch loop; medians and ratios
-	$(BIN)/python bench/round.py
+	$(BIN)/python bench/suite.py
 
 clean:  ## remove the environment and caches, never runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -131,6 +132,18 @@ class Bound:
     vector: Tensor
     gradient: Tensor
     integers: Mapping[str, Tensor]
+
+    @cached_property
+    def parameters(self) -> list[Tensor]:
+        """The parameters that are trained, in the order of the vector, to take gradients by."""
+        named = dict(self.module.named_parameters())
+        return [named[slot.name] for slot in self.layout.slots if slot.start < self.layout.trained]
+
+    @cached_property
+    def gradients(self) -> list[Tensor]:
+        """The gradient of each of `parameters`, as views of `gradient`."""
+        slots = self.layout.slots[: len(self.parameters)]
+        return [self.gradient[slot.start : slot.start + slot.size].view(slot.shape) for slot in slots]
 
     def load(self, tree: Tree) -> None:
         """Take over the state in `tree`, in place."""

@@ -18,6 +18,7 @@ from fedlens.models.resnet import Basic, Bottleneck
 NORMS = ("batch", "group", "layer", "none")
 LARGE = ("resnet56", "resnet18", "resnet50")  # built of the same blocks as resnet8 and the one large model tried below
 DISTINCT = [name for name in MODELS if name not in ("resnet20", "resnet56")]  # those are resnet8 with more blocks
+NORMED = [name for name in DISTINCT if name != "logistic"]  # which has no layer for a norm to stand after
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +50,10 @@ def trained_once(module: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
+        ("logistic", 784 * 10 + 10),
         ("mlp", 784 * 200 + 200 + 200 * 10 + 10),  # 159,010
         ("cnn", 1_663_370),  # McMahan et al. 2017, section 3
+        ("cifar-cnn", 1_626_442),  # 896 + 18,496 + 64 * 14 * 14 * 128 + 128 + 1,290
         ("lenet", 62_006),  # 456 + 2,416 + 48,120 + 10,164 + 850
         ("small-cnn", 144 + 32 + 4608 + 64 + 128 * 10 + 10),  # 8 x 8 pooled twice is 2 x 2 of 32 channels: 128
         ("resnet8", 78_042),
@@ -83,9 +86,11 @@ def test_resnet8_with_group_norm_has_29_tensors_and_no_buffers():
     assert len(state) == 3 + 6 + 9 + 9 + 2 == 29
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in LARGE])
-def test_every_model_trains_with_every_norm(name, norm):
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [(name, norm) for name in MODELS if name not in LARGE for norm in (NORMS if name != "logistic" else ["none"])],
+)
+def test_every_model_trains_with_every_norm_it_takes(name, norm):
     shape = MODELS[name].shape
     module = build(Model(name, norm=norm, groups=2), shape, 10)
     assert trained_once(module, shape).shape == (2, 10)
@@ -103,7 +108,7 @@ def test_large_models_train_on_small_images(name, norm):
     assert all(torch.isfinite(parameter.grad).all() for parameter in module.parameters())
 
 
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("name", NORMED)
 def test_each_norm_leaves_no_trace_of_the_others(name):
     kinds = {norm: norm_layers(free(Model(name, norm=norm, groups=2), MODELS[name].shape)) for norm in NORMS}
     assert kinds["none"] == []
@@ -113,7 +118,7 @@ def test_each_norm_leaves_no_trace_of_the_others(name):
     assert {layer.num_groups for layer in kinds["layer"]} == {1}
 
 
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("name", NORMED)
 def test_a_layer_has_a_bias_exactly_where_no_norm_follows_it(name):
     shape = MODELS[name].shape
     for norm in ("group", "none"):
@@ -196,6 +201,7 @@ def test_the_layer_that_groups_do_not_divide_is_named_by_its_path():
     [
         ("resnet8", 25.0),
         ("cnn", 24.5),
+        ("cifar-cnn", 33.7),
         ("mobilenet-mnist", 1.89),
         ("resnet50", 2596),
         ("mlp", 2 * 159_000 / 1e6 - 2e-4),
@@ -228,7 +234,7 @@ def test_cost_of_a_network_that_needs_values_is_computed_with_values():
     assert cost(Testing(4, 3), (1, 2, 2)).mflop == pytest.approx(2 * 12 / 1e6)
 
 
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("name", [name for name in DISTINCT if name != "cifar-cnn"])
 def test_dropout_adds_one_layer_before_the_head_and_none_at_zero(name):
     shape = MODELS[name].shape
     without, with_it = free(Model(name), shape), free(Model(name, dropout=0.5), shape)
@@ -238,7 +244,25 @@ def test_dropout_adds_one_layer_before_the_head_and_none_at_zero(name):
     assert [n for n, _ in without.named_parameters()] == [n for n, _ in with_it.named_parameters()]
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet8", "mobilenet-mnist"])
+def test_cifar_cnn_drops_half_as_much_after_pooling_and_nothing_unless_asked():
+    layers = {rate: free(Model("cifar-cnn", dropout=rate), (3, 32, 32)) for rate in (0.0, 0.5)}
+    assert not any(isinstance(part, nn.Dropout) for part in layers[0.0])
+    kinds = [type(part).__name__ for part in layers[0.5]]
+    assert kinds == [
+        *("Conv2d", "ReLU", "Conv2d", "ReLU", "MaxPool2d", "Dropout", "Flatten", "Linear", "ReLU", "Dropout", "Linear")
+    ]
+    assert [part.p for part in layers[0.5] if isinstance(part, nn.Dropout)] == [0.25, 0.5]
+
+
+def test_logistic_regression_is_one_linear_map_of_the_pixels_and_takes_no_norm():
+    module, images = build(Model("logistic"), (2, 3, 4), 5), torch.randn(7, 2, 3, 4)
+    torch.testing.assert_close(module(images), images.reshape(7, 24) @ module.head.weight.T + module.head.bias)
+    for norm in ("batch", "group", "layer"):
+        with pytest.raises(ConfigurationError, match=r"no hidden layer to normalise(.|\n)*Leave norm unset"):
+            build(Model("logistic", norm=norm), (1, 28, 28), 10)
+
+
+@pytest.mark.parametrize("name", ["logistic", "mlp", "cnn", "cifar-cnn", "resnet8", "mobilenet-mnist"])
 def test_dropout_changes_training_and_not_evaluation(name):
     module, images = build(Model(name, dropout=0.5), MODELS[name].shape, 10), torch.randn(2, *MODELS[name].shape)
     assert not torch.equal(module(images), module(images))

@@ -18,9 +18,7 @@ from fedlens.local.chunk import Chunk, Step
 from fedlens.local.optimizer import Correct, Optimizer, State
 from fedlens.tree import Layout
 
-Part = tuple[
-    Tensor, Tensor | None
-]  # one layer of A clients: weights [A, out, in] and, where there is one, bias [A, out]
+Part = tuple[Tensor, Tensor | None]  # one layer of A clients: weights [A, out, in], bias [A, out] or None
 
 
 class Stacked(NamedTuple):
@@ -85,15 +83,15 @@ class Chain:
         rows, losses, weights = inputs.flatten(1), chunk.no_losses(start), start.repeat(len(chunk.steps), 1)
         parts = self.parts(weights)
         if correct is None and is_plain(optimizer):
-            for step in chunk.each(start.dtype):
-                descend(first(parts, len(step.rows)), _gather(rows, step), labels, step, losses, rate)
+            for step in chunk.each(labels, start.dtype):
+                descend(first(parts, len(step.rows)), _gather(rows, step), step, losses, rate)
             return Stacked(weights, losses, {})
         states, gradient = _counted_once(states or optimizer.start(weights)), torch.zeros_like(weights)
         slopes = self.parts(gradient)
-        for step in chunk.each(start.dtype):
+        for step in chunk.each(labels, start.dtype):
             active = len(step.rows)
             given, logits = forward(first(parts, active), _gather(rows, step))
-            losses[:active, step.number], slope = slope_of(logits, labels[step.rows], step.share)
+            losses[:active, step.number], slope = slope_of(logits, step)
             backward(first(parts, active), given, slope, first(slopes, active), keep=0.0, times=1.0)
             own = {name: state[:active] if state.dim() else state for name, state in states.items()}
             optimizer.step(weights[:active], gradient[:active], own, rate, correct)
@@ -119,11 +117,10 @@ def chain_of(module: nn.Module, layout: Layout) -> Chain | None:
     for one in linear:
         weight = slice(end, end + one.weight.numel())
         end = weight.stop + (0 if one.bias is None else one.out_features)
-        layers.append(
-            Layer(one.out_features, one.in_features, weight, slice(weight.stop, end) if one.bias is not None else None)
-        )
+        bias = None if one.bias is None else slice(weight.stop, end)
+        layers.append(Layer(one.out_features, one.in_features, weight, bias))
     shapes = [tuple(parameter.shape) for parameter in module.parameters()]
-    fits = shapes == [slot.shape for slot in layout.slots] and end == layout.trained == layout.size
+    fits = shapes == [slot.shape for slot in layout.slots] and end == layout.trained
     floats = all(parameter.dtype in (torch.float32, torch.float64) for parameter in module.parameters())
     return Chain(tuple(layers)) if fits and floats else None
 
@@ -159,12 +156,11 @@ def forward(parts: Sequence[Part], inputs: Tensor) -> tuple[list[Tensor], Tensor
     return given, _product(weight, given[-1].mT, None if bias is None else bias[..., None])
 
 
-def slope_of(logits: Tensor, labels: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean cross-entropy [A] of each batch and its slope at `logits` [A, O, B]; labels and share [A, B]."""
-    logs, at = torch.log_softmax(logits, 1), labels[:, None]
-    losses = -(logs.gather(1, at)[:, 0] * share).sum(1)
-    slope = logs.exp_().scatter_add_(1, at, logs.new_tensor(-1.0).expand(at.shape))
-    return losses, slope.mul_(share[:, None])
+def slope_of(logits: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    """The mean cross-entropy [A] of each batch of `step`, and its slope at the logits [A, O, B]."""
+    logs, at, minus = torch.log_softmax(logits, 1), step.labels[:, None], -step.share[:, None]
+    losses = (logs.gather(1, at) * minus).sum((1, 2))
+    return losses, logs.exp_().mul_(step.share[:, None]).scatter_add_(1, at, minus)
 
 
 def backward(
@@ -179,8 +175,8 @@ def backward(
 ) -> Tensor:
     """From the loss's slope at the logits [A, O, B]: into = keep * into + times * gradient, layer by layer.
 
-    `into` may be `parts` itself: each layer has passed the slope on by then. The result is the slope at the first
-    layer's inputs [A, D, B], given that they left a rectifier, where it is wanted `through`.
+    `into` may be `parts` itself: a layer has passed the slope on before it changes. With `through`, the result is the
+    slope [A, D, B] at what the rectifier was given that made the first layer's inputs; with no layers, `slope` itself.
     """
     for level in reversed(range(len(parts))):
         weight, bias = into[level]
@@ -195,23 +191,18 @@ def backward(
 
 
 def descend(
-    parts: Sequence[Part],
-    inputs: Tensor,
-    labels: Tensor,
-    step: Step,
-    losses: Tensor,
-    rate: float,
-    through: bool = False,
+    parts: Sequence[Part], inputs: Tensor, step: Step, losses: Tensor, rate: float, through: bool = False
 ) -> Tensor:
-    """One step of plain SGD in place, its loss in `losses`; what `backward` says of the slope."""
-    active = len(inputs)
+    """One step of plain SGD, weights and `losses` [C, K] changed in place; what `backward` returns."""
     given, logits = forward(parts, inputs)
-    losses[:active, step.number], slope = slope_of(logits, labels[step.rows], step.share)
+    losses[: len(inputs), step.number], slope = slope_of(logits, step)
     return backward(parts, given, slope, parts, keep=1.0, times=-rate, through=through)
 
 
 def first(parts: Sequence[Part], active: int) -> list[Part]:
     """The layers of the first `active` clients."""
+    if not parts or len(parts[0][0]) == active:
+        return list(parts)
     return [(weight[:active], None if bias is None else bias[:active]) for weight, bias in parts]
 
 

@@ -16,12 +16,13 @@ from torch import Tensor
 class Step(NamedTuple):
     """Step `number` (from 0) of the first A clients, those that still take one.
 
-    `rows` i64 [A, B]: which of the chunk's N examples each batch reads. `share` [A, B]: 1 / (size of the batch), and 0
-    at places where a batch is shorter than B; its first example stands there.
+    `rows` and `labels` i64 [A, B]: which of the chunk's N examples each batch reads, and their labels. `share` [A, B]:
+    1 / (size of the batch), and 0 at places where a batch is shorter than B; its first example stands there.
     """
 
     number: int
     rows: Tensor
+    labels: Tensor
     share: Tensor
 
 
@@ -68,17 +69,20 @@ class Chunk:
         """The clients from `begin` to `end`, and where their examples lie among the N."""
         row = int(self.sizes[:begin].sum())
         rows, some = slice(row, row + int(self.sizes[begin:end].sum())), np.s_[: self.steps[begin], begin:end]
-        steps, table = self.steps[begin:end], self.rows[some] - row
+        steps, table = self.steps[begin:end], np.maximum(self.rows[some] - row, 0)  # 0 where nothing is read, as before
         return Chunk(self.chosen[rows], self.sizes[begin:end], steps, table, self.counts[some]), rows
 
-    def each(self, dtype: torch.dtype) -> Iterator[Step]:
-        """The steps one after another, with shares in `dtype`; no batch is filled up to more than the longest needs."""
-        places = np.arange(self.rows.shape[2])
-        share = np.where(places < self.counts[..., None], 1 / np.maximum(self.counts, 1)[..., None], 0.0)
-        rows, shares = torch.from_numpy(self.rows), torch.from_numpy(share).to(dtype)
-        active, longest = (self.counts > 0).sum(1).tolist(), self.counts.max(1).tolist()
-        for number, (a, b) in enumerate(zip(active, longest, strict=True)):
-            yield Step(number, rows[number, :a, :b], shares[number, :a, :b])
+    def each(self, labels: Tensor, dtype: torch.dtype) -> Iterator[Step]:
+        """The steps one after another, given the `labels` i64 [N], with shares in `dtype`; a step's B is the longest of
+        its batches."""
+        own = np.arange(self.rows.shape[2]) < self.counts[..., None]
+        share = torch.from_numpy(own / np.maximum(self.counts, 1)[..., None]).to(dtype)
+        rows = torch.from_numpy(self.rows)
+        tables = (rows, labels[rows], share)
+        sizes = zip((self.counts > 0).sum(1).tolist(), self.counts.max(1).tolist(), strict=True)
+        for number, (size, parts) in enumerate(zip(sizes, zip(*tables, strict=True), strict=True)):
+            whole = size == rows.shape[1:]
+            yield Step(number, *(part if whole else part[: size[0], : size[1]] for part in parts))
 
     def no_losses(self, like: Tensor) -> Tensor:
         """nan [C, K], to be filled in."""

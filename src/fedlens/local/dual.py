@@ -22,7 +22,7 @@ from fedlens.local.chunk import Chunk
 from fedlens.local.optimizer import Optimizer
 from fedlens.local.settings import Local
 
-LANES = 16  # numbers in a vector register, float32
+LANES = 16  # float32 numbers in a vector register
 CACHED = 2**22  # bytes of weights that dense training goes through at once: beyond, they leave the caches
 
 
@@ -63,21 +63,22 @@ def sums(
 def pays(chain: Chain, chunk: Chunk) -> bool:
     """Whether the dual form takes less time than the dense one, for clients of n examples that read m in their steps.
 
-    In operations of one wide product: narrow ones (a step's, a Gram matrix's) take twice as long, each number that is
-    read for a wide product as long as 10 columns of it, and each weight of a client, copied and summed, as long as 100.
+    Counted in operations of a wide product, as fitted on one core. Narrow products (a step's, a Gram matrix's) cost
+    twice as much; a number read for a wide product costs what 10 columns of it do, a weight of one client, copied and
+    summed, 100 operations. A Gram matrix must not take more memory than the examples do.
     """
-    n, m, (layer, *_) = chunk.sizes, chunk.counts.sum(0), chain.layers
-    dual = 4 * n * layer.inputs * (layer.outputs + 10 + n) + 4 * m * n * layer.outputs
-    dense = 8 * m * layer.inputs * layer.outputs + 100 * layer.inputs * layer.outputs
-    return bool(dual.sum() < dense.sum())
+    n, m, (outputs, inputs, *_) = chunk.sizes, chunk.counts.sum(0), chain.layers[0]
+    dual = 4 * n * inputs * (outputs + 10 + n) + 4 * m * n * outputs
+    dense = 8 * m * inputs * outputs + 100 * inputs * outputs
+    return bool(n.max() <= inputs and dual.sum() < dense.sum())
 
 
 @dataclass(frozen=True)
 class Walk:
-    """What C clients came to from `start` [T], the first layer by its slopes.
+    """What C clients came to from `start` [T], the first layer in the dual form.
 
-    `rows` [N, D]: the examples. `gram` [C, n, n], `slopes` [C, n, H]: n is the most examples of a client, and slopes
-    beyond a client's own are 0. `above`: the other layers.
+    `rows` [N, D]: the examples. `gram` [C, n, n] and `slopes` [C, n, H]: inner products and summed slopes of a client's
+    examples; n is the most that one has, and slopes beyond a client's own are 0. `above`: the other layers.
     """
 
     chain: Chain
@@ -135,22 +136,27 @@ class Walk:
 def walk(chain: Chain, start: Tensor, inputs: Tensor, labels: Tensor, chunk: Chunk, rate: float) -> Walk:
     """Plain SGD of C clients from `start` [T]; `inputs` and `labels` as in Chain.train."""
     (weight, bias), *above = chain.parts(start[None])
-    rows, most, held = inputs.flatten(1), int(chunk.sizes.max()), copies(above, len(chunk.steps))
+    rows, most, held = inputs.flatten(1).contiguous(), int(chunk.sizes.max()), copies(above, len(chunk.steps))
     products = rows @ weight[0].T if bias is None else torch.addmm(bias[0], rows, weight[0].T)
     gram = _gram(rows, chunk.sizes, bias is not None)
     slopes, losses = rows.new_zeros(len(chunk.steps), most, products.shape[1]), chunk.no_losses(start)
-    # Row i of client c stands at chunk row i + (rows of the clients before c), and at row c * n + i of what is padded.
-    before = np.cumsum(chunk.sizes) - chunk.sizes
-    shift = torch.from_numpy(np.arange(len(before)) * most - before)[:, None]
-    for step in chunk.each(start.dtype):
-        active, padded = len(step.rows), (step.rows + shift[: len(step.rows)]).reshape(-1)
-        x = products.index_select(0, step.rows.reshape(-1)).view(*step.rows.shape, -1)
+    shift = _shift(chunk.sizes)
+    for step in chunk.each(labels, start.dtype):
+        active, at = len(step.rows), step.rows.reshape(-1)
+        padded = at if shift is None else (step.rows + shift[:active]).reshape(-1)
+        x = products.index_select(0, at).view(*step.rows.shape, -1)
         if step.number:
             to_moved = gram.flatten(0, 1).index_select(0, padded).view(*step.rows.shape, -1)
             x.baddbmm_(to_moved, slopes[:active], alpha=-rate)
-        slope = descend(first(held, active), x.relu_() if held else x, labels, step, losses, rate, through=True)
+        slope = descend(first(held, active), x.relu_() if held else x, step, losses, rate, through=True)
         slopes.flatten(0, 1).index_add_(0, padded, slope.mT.flatten(0, 1))
     return Walk(chain, start, chunk, rate, rows, gram, slopes, held, losses)
+
+
+def _shift(sizes: np.ndarray) -> Tensor | None:
+    """What to add to a row of the N for its place among C * n, i64 [C, 1]; None where all clients have n examples."""
+    shift = np.arange(len(sizes)) * sizes.max() - (np.cumsum(sizes) - sizes)
+    return torch.from_numpy(shift)[:, None] if shift.any() else None
 
 
 def _gram(rows: Tensor, sizes: np.ndarray, bias: bool) -> Tensor:
@@ -159,7 +165,7 @@ def _gram(rows: Tensor, sizes: np.ndarray, bias: bool) -> Tensor:
     gram = rows.new_zeros(len(sizes), most, most)
     for clients, at in _alike(sizes):
         size = int(sizes[clients.start])
-        # A product that is not a multiple of LANES wide may take three times as long: the next clients' rows fill up.
+        # A product whose width is no multiple of LANES may take three times as long: the next clients' rows fill it up.
         width = min(-(-size // LANES) * LANES, len(rows) - at.stop + size)
         windows = rows[at.start : at.stop - size + width].unfold(0, width, size)
         gram[clients, :size, :size] = torch.bmm(rows[at].view(-1, size, rows.shape[1]), windows)[:, :, :size]

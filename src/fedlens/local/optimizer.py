@@ -29,6 +29,12 @@ class Optimizer:
 
     local: Local
 
+    @property
+    def plain(self) -> bool:
+        """Whether a step is w -= rate * g and nothing else."""
+        local = self.local
+        return local.optimizer == "sgd" and not local.momentum and not local.weight_decay and local.clip_norm is None
+
     def start(self, weights: Tensor) -> State:
         """The state before the first step for `weights` [..., P]."""
         if self.local.optimizer == "sgd":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from fedlens.local import private
 from fedlens.local.compute import PLAIN, Compute
+from fedlens.local.fused import fused
 from fedlens.local.optimizer import Correct, Optimizer, State
 from fedlens.local.private import PerExample
 from fedlens.local.statistics import freeze_statistics
@@ -80,6 +82,16 @@ class Work:
     private: Private | None = None
     compute: Compute = PLAIN
 
+    @property
+    def plain(self) -> bool:
+        """Whether a step needs no more than the gradient of the loss."""
+        return self.correct is None and self.perturb is None and self.private is None
+
+    def error(self, bound: Bound, inputs: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch."""
+        outputs = self.compute.forward(bound.module, inputs)
+        return F.cross_entropy(outputs, labels) if self.loss is None else self.loss(outputs, labels, inputs)
+
     def value(self, bound: Bound, inputs: Tensor, labels: Tensor) -> float:
         """The loss of a batch, and its gradient in `bound.gradient`."""
         if self.private is not None:
@@ -87,10 +99,10 @@ class Work:
             value, noised = private.gradient(bound, inputs, labels, self.loss, how, expected, rng)
             bound.gradient.copy_(noised)
             return value
-        bound.gradient.zero_()
-        outputs = self.compute.forward(bound.module, inputs)
-        loss = F.cross_entropy(outputs, labels) if self.loss is None else self.loss(outputs, labels, inputs)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self.error(bound, inputs, labels)
+        found = torch.autograd.grad(loss, bound.parameters, allow_unused=True)  # None: the loss does not reach there
+        for place, gradient in zip(bound.gradients, found, strict=True):
+            place.zero_() if gradient is None else place.copy_(gradient)
         return loss.item()
 
 
@@ -116,8 +128,9 @@ def train(bound: Bound, start: Tree, work: Work, optimizer: Optimizer, state: St
         freeze_statistics(bound.module)
     losses: list[float] = []
     batches = enumerate(work.batches, 1)
+    plain = work.plain and optimizer.plain and not work.phases and work.loss is None and not work.compute.bfloat16
     # Dropout draws from PyTorch's one CPU generator: seed it for this visit alone and give the user's state back.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), fused(bound, work.rate) if plain else nullcontext():
         torch.default_generator.manual_seed(work.seed)
         if not work.phases:
             state = optimizer.start(bound.vector[: bound.layout.trained]) if state is None else state
@@ -142,6 +155,8 @@ def _step(
 ) -> float:
     """One step on `batch`; its loss."""
     inputs, labels = batch
+    if fixed is None and work.plain and optimizer.plain:
+        return _plain_step(bound, work, number, batch)
     try:
         loss = work.value(bound, inputs, labels)
         if work.perturb is not None and math.isfinite(loss):
@@ -160,6 +175,25 @@ def _step(
             optimizer.step(weights, bound.gradient, state, work.rate, work.correct)
             weights[fixed] = held  # nor do weight decay and corrections reach it
     return loss
+
+
+def _plain_step(bound: Bound, work: Work, number: int, batch: Batch) -> float:
+    """One step of w -= rate * g: a gradient goes from where it arises into the weights, and nowhere between."""
+    try:
+        loss = work.error(bound, *batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise Diverged(number, value, work.rate, f"loss is {value}")
+        found = torch.autograd.grad(loss, bound.parameters, allow_unused=True)
+    except Diverged:
+        raise
+    except Exception as error:
+        raise Broken(number) from error
+    weights = [weight for weight, gradient in zip(bound.parameters, found, strict=True) if gradient is not None]
+    if weights:
+        with torch.no_grad():
+            torch._foreach_add_(weights, [gradient for gradient in found if gradient is not None], alpha=-work.rate)
+    return value
 
 
 def _again_beside(bound: Bound, work: Work, inputs: Tensor, labels: Tensor, perturb: Correct) -> None:

@@ -11,8 +11,9 @@ from functools import partial
 from torch import nn
 
 from fedlens.models.assemble import Entry, assemble
-from fedlens.models.cnn import cnn, lenet, small_cnn
+from fedlens.models.cnn import cifar_cnn, cnn, lenet, small_cnn
 from fedlens.models.cost import Cost, cost
+from fedlens.models.logistic import logistic
 from fedlens.models.mlp import mlp
 from fedlens.models.mobilenet import mobilenet_mnist, mobilenetv2
 from fedlens.models.norm import swap_norm
@@ -23,8 +24,10 @@ from fedlens.models.start import lasting, started
 _DIGIT, _MNIST, _CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 
 MODELS: dict[str, Entry] = {
+    "logistic": Entry(logistic, "none", _MNIST, 1, "one linear layer: multinomial logistic regression"),
     "mlp": Entry(mlp, "none", _MNIST, 1, "one hidden layer of 200 (McMahan et al. 2017, their 2NN less one layer)"),
     "cnn": Entry(cnn, "none", _MNIST, 4, "two 5x5 convolutions and 512 units (McMahan et al. 2017)"),
+    "cifar-cnn": Entry(cifar_cnn, "none", _CIFAR, 6, "two 3x3 convolutions and 128 units (after Reddi et al. 2021)"),
     "lenet": Entry(lenet, "none", _CIFAR, 16, "two 5x5 convolutions, 120 and 84 units (after LeCun et al. 1998)"),
     "small-cnn": Entry(small_cnn, "group", _DIGIT, 4, "two 3x3 convolutions, for 8 x 8 digits (ours)"),
     "resnet8": Entry(partial(thin_resnet, 1), "batch", _CIFAR, 1, "16-32-64, 1 block a stage (He et al. 2016)"),

@@ -201,7 +201,7 @@ class Experiment:
             "server.average_from": self.server.average_from is None,
             "server.statistics": self.server.statistics == "average",
             "communication": self.communication == Communication(),
-            "engine.kind": self.engine.kind == "sequential",
+            "engine.kind": self.engine.kind in ("auto", "sequential"),
             "network": self.network == Network(),
             "privacy": self.privacy == Privacy(),
         }
