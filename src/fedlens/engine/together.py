@@ -20,7 +20,7 @@ from fedlens.engine.plan import Visit
 from fedlens.engine.sequential import Given, OneByOne, Outcome
 from fedlens.engine.trainer import Delivery, Record, Trainer
 from fedlens.local import Optimizer, Trained
-from fedlens.local.chain import Chain, Stacked, chain_of, is_plain
+from fedlens.local.chain import Chain, Stacked, chain_of
 from fedlens.local.chunk import Chunk
 from fedlens.local.dual import pays, sums, walk
 from fedlens.methods import Client
@@ -28,11 +28,13 @@ from fedlens.methods.method import Vectors, send_update
 from fedlens.server import AnyReducer, Mean, Plain, Sum
 from fedlens.tree import Tree
 
-MANY = 25  # clients in a pass: enough for large products, few enough to leave every worker some passes
+# Clients in a pass. Sums of plain updates take large products well; weights for each client must stay in the caches.
+SUMMED, HELD = 50, 5
 
 
-def together(trainer: Trainer, rule: AnyReducer, many: int) -> Together | None:
-    """A hand for `many` clients at once; None where the model, the method or the work has no such form."""
+def together(trainer: Trainer, rule: AnyReducer, many: int | None = None) -> Together | None:
+    """A hand for `many` clients at once (None: as many as suit the work); None where the model, the method or the work
+    has no such form."""
     chain = chain_of(trainer.bound.module, trainer.bound.layout)
     method, local = trainer.method, trainer.local
     alone = (method.loss, method.perturb, method.keeps, method.own, trainer.privacy, trainer.augment)
@@ -40,7 +42,8 @@ def together(trainer: Trainer, rule: AnyReducer, many: int) -> Together | None:
         return None
     if local.scale_lr_by_size or local.keep_optimizer:
         return None
-    return Together(trainer, chain, rule, many)
+    hand = Together(trainer, chain, rule, 1)
+    return dataclasses.replace(hand, many=many or (SUMMED if hand.summed else HELD))
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Together:
         chosen = torch.from_numpy(chunk.chosen)
         data, dtype = self.trainer.data, self.trainer.bound.vector.dtype
         inputs, labels = data.normalise(data.images[chosen], dtype).flatten(1), data.labels[chosen]
-        if self._summed:
+        if self.summed:
             part = self._sum(tree, group, chunk, inputs, labels)
             # Who leaves the finite numbers is done again alone, for the step at which it did.
             return OneByOne(self.trainer).work(tree, sends, group, memory, clip) if part is None else part
@@ -78,12 +81,12 @@ class Together:
         ]
 
     @cached_property
-    def _summed(self) -> bool:
+    def summed(self) -> bool:
         """Whether a sum says all: plain SGD, updates as they are, and no one who changes or compares them."""
         method, sender = self.trainer.method, self.trainer.sender
         plain = method.finish is send_update and method.correct is None and not method.client_memory
         open_ = sender.mechanism is None and not sender.attackers and isinstance(sender.communication.up, Plain)
-        return plain and open_ and is_plain(Optimizer(self.trainer.local)) and isinstance(self.rule, Mean)
+        return plain and open_ and Optimizer(self.trainer.local).plain and isinstance(self.rule, Mean)
 
     def _sum(self, tree: Tree, group: Sequence[Visit], chunk: Chunk, inputs: Tensor, labels: Tensor) -> Outcome | None:
         uniform = self.trainer.method.weights.get("update") == "uniform"
@@ -122,7 +125,7 @@ class Together:
         labels: Tensor,
     ) -> Stacked:
         method, optimizer, rate = self.trainer.method, Optimizer(self.trainer.local), group[0].rate
-        if method.correct is None and is_plain(optimizer) and pays(self.chain, chunk):
+        if method.correct is None and optimizer.plain and pays(self.chain, chunk):
             return walk(self.chain, tree.vector, inputs, labels, chunk, rate).stacked()
         hook, correct = method.correct, None
         if hook is not None:

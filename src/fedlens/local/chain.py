@@ -82,7 +82,7 @@ class Chain:
         """
         rows, losses, weights = inputs.flatten(1), chunk.no_losses(start), start.repeat(len(chunk.steps), 1)
         parts = self.parts(weights)
-        if correct is None and is_plain(optimizer):
+        if correct is None and optimizer.plain:
             for step in chunk.each(labels, start.dtype):
                 descend(first(parts, len(step.rows)), _gather(rows, step), step, losses, rate)
             return Stacked(weights, losses, {})
@@ -123,12 +123,6 @@ def chain_of(module: nn.Module, layout: Layout) -> Chain | None:
     fits = shapes == [slot.shape for slot in layout.slots] and end == layout.trained
     floats = all(parameter.dtype in (torch.float32, torch.float64) for parameter in module.parameters())
     return Chain(tuple(layers)) if fits and floats else None
-
-
-def is_plain(optimizer: Optimizer) -> bool:
-    """Whether a step is w -= rate * g and nothing else."""
-    local = optimizer.local
-    return local.optimizer == "sgd" and not local.momentum and not local.weight_decay and local.clip_norm is None
 
 
 def copies(parts: Sequence[Part], clients: int) -> list[Part]:

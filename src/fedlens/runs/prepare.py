@@ -27,7 +27,7 @@ from fedlens.engine import (
     cores,
     settle,
 )
-from fedlens.engine.together import MANY, together
+from fedlens.engine.together import together
 from fedlens.errors import ConfigurationError, DataError
 from fedlens.local.augment import AUGMENTATIONS
 from fedlens.local.private import check_examples_are_separate
@@ -168,6 +168,7 @@ def _settled(
     facts = (start.layout.slots, split.train.shape, e.method, e.local, e.engine, threads)
     machine = (platform.processor(), platform.machine(), cores(), torch.__version__)
     key = f"{e.model.name} {hashlib.sha256(repr((facts, machine)).encode()).hexdigest()[:16]}"
+    hand = together(trainer, e.server.reduce)
     trial = Trial(
         lambda engine: _engine(experiment, trainer, split, engine),
         start,
@@ -177,7 +178,7 @@ def _settled(
         e.rounds,
         key,
         layouts=len(split.train.shape) == 3 and any(len(slot.shape) == 4 for slot in start.layout.slots),
-        chunk=MANY if together(trainer, e.server.reduce, MANY) else 1,
+        chunk=1 if hand is None else hand.many,
     )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
