@@ -110,7 +110,7 @@ class Draw:
     """What a round comes to before any training.
 
     `visits`: the work whose uploads arrive and count, perhaps none, in the order of clients; `journeys`: one for each
-    invited client, in the same order; `unavailable`: ids that could not be reached, i64; `seconds`: the round's
+    invited client, in the same order, and none without a network; `unavailable`: ids that could not be reached, i64; `seconds`: the round's
     simulated duration.
     """
 
@@ -177,6 +177,8 @@ class Federated:
         wanted, sizes = network.invited(self.cohort), self.partition.sizes
         chosen = self.selection.choose(available, sizes, wanted, rng, losses or _unknown)
         planned = [self.visit(int(client), round) for client in chosen]
+        if network == Network():  # where nothing takes time and everybody arrives
+            return Draw(planned, [], available[:0], 0.0)
         journeys = arrive(network, [self._load(visit) for visit in planned], self.cohort, self.seed, round)
         visits = [
             _shortened(visit, journey.steps)
