@@ -110,8 +110,8 @@ class Draw:
     """What a round comes to before any training.
 
     `visits`: the work whose uploads arrive and count, perhaps none, in the order of clients; `journeys`: one for each
-    invited client, in the same order, and none without a network; `unavailable`: ids that could not be reached, i64; `seconds`: the round's
-    simulated duration.
+    invited client, in the same order, and none without a network; `unavailable`: ids that could not be reached, i64;
+    `seconds`: the round's simulated duration.
     """
 
     visits: list[Visit]

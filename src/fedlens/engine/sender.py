@@ -5,6 +5,7 @@ A protection that the client applies itself (local-laplace) stands before the at
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,10 +24,11 @@ from fedlens.tree import Tree
 
 
 class Sent(NamedTuple):
-    """What the server reads, how many bytes it came in, what the client remembers of it, and whether it was `within`
-    the bound of a private mechanism."""
+    """What the server reads and the norm of its update, how many bytes it came in, what the client remembers of it, and
+    whether it was `within` the bound of a private mechanism."""
 
     upload: dict[str, Tensor]
+    norm: float
     bytes: int
     memory: dict[str, Tensor]
     within: bool
@@ -55,7 +57,7 @@ class Sender:
             rng = generator(self.seed, "attack", visit.round, visit.client)
             parts["update"] = self.attack.update(parts["update"], rng)
         parts = _masked(parts, kept)  # noise and attacks fill what does not travel
-        _check_finite(parts)
+        norms = _finite_norms(parts)
         read: dict[str, Tensor] = {}
         residuals: dict[str, Tensor] = {}
         total = 0
@@ -65,7 +67,9 @@ class Sender:
             total += size
         if not local:  # last, so that neither an attack nor a codec makes what is summed longer than the bound
             read, within = self._protected(read, visit, clip)
-        return Sent(read, total, residuals, within)
+        same = read["update"] is parts["update"]  # one pass less over the parameters
+        norm = norms["update"] if same else read["update"].norm().item()
+        return Sent(read, norm, total, residuals, within)
 
     def received(self, tree: Tree, memory: Vectors, kept: Tensor | None) -> tuple[Tree, Vectors, int]:
         """What a client receives of the model and the server's `memory`, and in how many bytes. `kept` is bool [P]."""
@@ -109,10 +113,13 @@ def _masked(upload: Vectors, kept: Tensor | None) -> dict[str, Tensor]:
     return {n: v.masked_fill(kept, 0.0) if v.shape == kept.shape else v for n, v in upload.items()}
 
 
-def _check_finite(upload: Vectors) -> None:
+def _finite_norms(upload: Vectors) -> dict[str, float]:
+    """The norm of each part. Raises RunError where one is not finite."""
+    norms = {name: vector.norm().item() for name, vector in upload.items()}
     for name, vector in upload.items():
-        if not bool(torch.isfinite(vector.norm())):
+        if not math.isfinite(norms[name]):
             bad = int((~torch.isfinite(vector)).sum())
             seen = f"{bad:,} of {vector.numel():,} entries of '{name}' are not finite"
             do = 'Lower local.lr, or set clients.on_failure = "skip" to go on without such clients.'
             raise RunError("an upload is not finite", seen=seen, do=do)
+    return norms

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedlens.data import Dataset
 from fedlens.engine.feed import Feed
@@ -25,6 +24,7 @@ from fedlens.local.optimizer import Correct
 from fedlens.local.private import PerExample
 from fedlens.local.statistics import Moments, moments
 from fedlens.local.step import Loss, Phase, Private
+from fedlens.local.tap import Tap, tapped
 from fedlens.methods import Answers, Client, Lesson, Method
 from fedlens.methods.method import Vectors
 from fedlens.seeds import generator, torch_seed
@@ -107,7 +107,7 @@ class Trainer:
         """What becomes of a visit that was `trained` from `begin`; `own` [P]: the client's second model."""
         weights, rest = trained.vector.tensor_split([begin.layout.trained])
         change = rest - begin.vector[begin.layout.trained :]
-        upload, remembered = self.method.finish(weights, client)
+        upload, remembered = (self._lasting(vectors) for vectors in self.method.finish(weights, client))
         _check_parts(upload, self.parts)
         memory = {f"method.{name}": vector for name, vector in remembered.items()}
         if self.local.keep_optimizer:
@@ -126,10 +126,15 @@ class Trainer:
             steps=passes * len(trained.losses),
             loss_first=trained.losses[0],
             loss_last=trained.losses[-1],
-            update_norm=sent.upload["update"].norm().item(),
+            update_norm=sent.norm,
         )
         size = sent.bytes + self.statistics * change.element_size()
         return Delivery(sent.upload, change, trained.integers, record, {**memory, **sent.memory}, size, sent.within)
+
+    def _lasting(self, vectors: Vectors) -> Vectors:
+        """`vectors`, copied where they lie in the module, which the next client trains."""
+        here = self.bound.vector.untyped_storage().data_ptr()
+        return {n: v.clone() if v.untyped_storage().data_ptr() == here else v for n, v in vectors.items()}
 
     def personal(self, tree: Tree, state: Vectors) -> Tree:
         """The client's own model, given the server's `tree`; before its first visit that is `tree` itself."""
@@ -207,7 +212,7 @@ class Trainer:
         kept = {key.removeprefix("optimizer."): v for key, v in state.items() if key.startswith("optimizer.")}
         optimizer = {name: vector.clone() for name, vector in kept.items()} or None
         seed, method = torch_seed(self.seed, "module", visit.round, visit.client), self.method
-        with _tapped(self.bound.module, wanted=method.loss is not None) as tap:
+        with tapped(self.bound.module, wanted=method.loss is not None) as tap:
             loss = self._loss(tree, visit, client, tap)
             correct = _of(client, method.correct if own is None else own)
             perturb, phases = _of(client, method.perturb), self._phases(len(visit.batches))
@@ -220,7 +225,8 @@ class Trainer:
                 expected = size if self.local.batch == "all" else self.local.batch
                 rng = generator(self.seed, "per-example", visit.round, visit.client)
                 work = dataclasses.replace(work, private=Private(self.privacy, expected, rng))
-            return train(self.bound, tree, work, Optimizer(self.local), optimizer)
+            keep = self.method.own is not None  # a second training follows, over the first one's weights
+            return train(self.bound, tree, work, Optimizer(self.local), optimizer, copy=keep)
 
     def _phases(self, steps: int) -> tuple[Phase, ...]:
         """The method's phases in steps, shares rounded so that they add up to `steps`."""
@@ -239,7 +245,7 @@ class Trainer:
         first = self.method.client_memory[name]
         return start.clone() if first == "model" else torch.full_like(start, first)
 
-    def _loss(self, tree: Tree, visit: Visit, client: Client, tap: _Tap) -> Loss | None:
+    def _loss(self, tree: Tree, visit: Visit, client: Client, tap: Tap) -> Loss | None:
         loss = self.method.loss
         if loss is None:
             return None
@@ -252,7 +258,7 @@ class Trainer:
 
         return value
 
-    def _answers(self, tree: Tree, weights: Tensor, inputs: Tensor, tap: _Tap) -> Answers:
+    def _answers(self, tree: Tree, weights: Tensor, inputs: Tensor, tap: Tap) -> Answers:
         module = self.bound.module
         state = tree.with_(torch.cat([weights, tree.vector[len(weights) :]])).state_dict()
         module.eval()  # training sets the mode of a step before this is called, and it is given back below
@@ -260,26 +266,6 @@ class Trainer:
             outputs = self.compute.forward(partial(torch.func.functional_call, module, state), inputs)
         module.train()
         return Answers(outputs, outputs if tap.features is None else tap.features)
-
-
-class _Tap:
-    """`features`: what the layer called `head` was last given."""
-
-    features: Tensor | None = None
-
-    def keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.features = inputs[0]
-
-
-@contextmanager
-def _tapped(module: nn.Module, wanted: bool) -> Iterator[_Tap]:
-    tap, head = _Tap(), getattr(module, "head", None) if wanted else None
-    handle = head.register_forward_pre_hook(tap.keep) if isinstance(head, nn.Module) else None
-    try:
-        yield tap
-    finally:
-        if handle is not None:
-            handle.remove()
 
 
 def _of(client: Client, hook: Hook | None) -> Correct | None:

@@ -116,11 +116,13 @@ class Trained:
     optimizer: State
 
 
-def train(bound: Bound, start: Tree, work: Work, optimizer: Optimizer, state: State | None = None) -> Trained:
+def train(
+    bound: Bound, start: Tree, work: Work, optimizer: Optimizer, state: State | None = None, *, copy: bool = True
+) -> Trained:
     """Train from `start` through `work`; `state` continues an optimiser, None starts one.
 
-    The result's vector is a copy; `bound` is free for the next client. Raises Diverged where a loss or a weight is not
-    finite, Broken where the module or the loss raises.
+    The result's vector is a copy; without `copy` it is the module's own, good until the next client is trained. Raises
+    Diverged where a loss or a weight is not finite, Broken where the module or the loss raises.
     """
     bound.load(start)
     bound.module.train()
@@ -141,7 +143,8 @@ def train(bound: Bound, start: Tree, work: Work, optimizer: Optimizer, state: St
                 losses.append(_step(bound, work, number, batch, optimizer, state, phase.fixed))
     if not math.isfinite(bound.vector.norm().item()):  # one pass; isfinite().all() takes ten times as long
         raise Diverged(len(losses), losses[-1], work.rate, "a weight is not finite")
-    return Trained(bound.vector.clone(), bound.copied_integers(), losses, state or {})
+    vector = bound.vector.clone() if copy else bound.vector
+    return Trained(vector, bound.copied_integers(), losses, state or {})
 
 
 def _step(
