@@ -27,12 +27,13 @@ def run(
     resume: bool = False,
     progress: Progress | None = None,
     command: str = "",
+    profile: bool = False,
 ) -> Run:
     """Run `experiment` with its references into a run folder, write its report, and return it as a Run.
 
     The arguments and errors are those of `fedlens.runs.execute`.
     """
-    done = Run(execute(experiment, out=out, resume=resume, progress=progress, command=command))
+    done = Run(execute(experiment, out=out, resume=resume, progress=progress, command=command, profile=profile))
     done.report()
     return done
 
@@ -72,6 +73,13 @@ class Run:
                 raise ConfigurationError("the run is not finished", where=str(self.path), do="Resume it first.")
             self._summary = json.loads(path.read_text())
         return self._summary
+
+    @property
+    def profile(self) -> dict[str, Any] | None:
+        """profile.json, where the last call that ran this run was asked for it."""
+        path = self.path / "profile.json"
+        found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+        return found
 
     def model(self) -> nn.Module:
         """The trained module, from the last checkpoint."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fedlens import Local
 from fedlens.local import Optimizer, Trained, Work, train
-from fedlens.local.chain import Chain, chain_of
-from fedlens.local.chunk import Chunk
+from fedlens.local.chain.chain import Chain, chain_of
+from fedlens.local.chain.chunk import Chunk
 from fedlens.tree import Layout, Tree, bind
 
 Batches = list[np.ndarray]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedlens import Local
 from fedlens.local import Diverged, Optimizer
-from fedlens.local.chain import chain_of
+from fedlens.local.chain.chain import chain_of
 from fedlens.models.mlp import mlp
 from fedlens.tree import Layout
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedlens.local.chunk import Chunk
+from fedlens.local.chain.chunk import Chunk
 
 
 def clients() -> list[list[np.ndarray]]:

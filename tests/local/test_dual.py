@@ -10,9 +10,9 @@ from chains import MODELS, SIZES, Case, case, line, near
 
 from fedlens import Local
 from fedlens.local import Optimizer, dual
-from fedlens.local.chain import chain_of
-from fedlens.local.chunk import Chunk
-from fedlens.local.dual import Sums, pays, sums, walk
+from fedlens.local.chain.chain import chain_of
+from fedlens.local.chain.chunk import Chunk
+from fedlens.local.chain.dual import Sums, pays, sums, walk
 from fedlens.tree import Layout
 
 RATE, SGD = 0.3, Optimizer(Local(lr=0.3))

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -33,6 +33,7 @@ def run(
         bool, typer.Option("--resume", help="Go on with the run in --out (default: runs/latest).")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where the rounds' time goes.")] = False,
     data_dir: DataDir = None,
     json_: Json = False,
     verbose: Verbose = False,
@@ -52,9 +53,12 @@ def run(
     from fedlens.front import run as run_experiment
 
     with Line() as line, _answers_only():
-        done = run_experiment(
-            given, out=out, resume=resume, progress=line, command=shlex.join(["fedlens", *sys.argv[1:]])
-        )
+        command = shlex.join(["fedlens", *sys.argv[1:]])
+        done = run_experiment(given, out=out, resume=resume, progress=line, command=command, profile=profile)
+    if done.profile is not None and profile:
+        from fedlens.report.terminal import render_profile
+
+        _print(render_profile(done.profile), sys.stderr)
     if json_:
         print(json.dumps({**done.summary, "path": str(done.path)}, indent=1))
         return
@@ -183,7 +187,8 @@ def save_figure(figure: Figure, path: Path) -> None:
         raise ConfigurationError("the figure cannot be written", where=str(path), seen=error, do=do) from None
 
 
-def _print(what: Any) -> None:
+def _print(what: Any, to: TextIO | None = None) -> None:
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 110).print(what)
+    to = sys.stdout if to is None else to
+    Console(file=to, width=None if to.isatty() else 110).print(what)

@@ -20,9 +20,7 @@ from fedlens.engine.plan import Visit
 from fedlens.engine.sequential import Given, OneByOne, Outcome
 from fedlens.engine.trainer import Delivery, Record, Trainer
 from fedlens.local import Optimizer, Trained
-from fedlens.local.chain import Chain, Stacked, chain_of
-from fedlens.local.chunk import Chunk
-from fedlens.local.dual import pays, sums, walk
+from fedlens.local.chain import Chain, Chunk, Stacked, chain_of, pays, sums, walk
 from fedlens.methods import Client
 from fedlens.methods.method import Vectors, send_update
 from fedlens.server import AnyReducer, Mean, Plain, Sum

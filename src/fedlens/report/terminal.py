@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedlens.report.story import SPLIT_WORDS, judged, last_of, plain
-from fedlens.report.units import percent, side
+from fedlens.report.units import duration, percent, side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,6 +89,28 @@ def render_summary(summary: Mapping[str, Any]) -> RenderableType:
     if notable:
         parts.append(Padding(Text(notable), (1, 0, 0, 0)))
     return Group(*parts)
+
+
+def render_profile(profile: Mapping[str, Any]) -> RenderableType:
+    """Where the rounds' time went, most first: seconds of all workers together and of the run's own process, and which
+    part they are of the time that those lived."""
+    from rich.table import Table
+    from rich.text import Text
+
+    roles = {"this process": profile["parent"]}
+    if profile["workers"]:
+        roles = {f"{profile['workers']['processes']} workers": profile["workers"], **roles}
+    table = Table.grid(padding=(0, 3))
+    table.add_row(
+        Text("time of the rounds", style="dim"), *(Text(title, style="dim", justify="right") for title in roles)
+    )
+    for name in dict.fromkeys(name for role in roles.values() for name in role["seconds"]):
+        cells = []
+        for role in roles.values():
+            spent, lived = role["seconds"].get(name, 0.0), sum(role["seconds"].values())
+            cells.append(Text(f"{duration(spent)} {percent(spent / lived if lived else None):>7}", justify="right"))
+        table.add_row(Text(name), *cells)
+    return table
 
 
 def render_split(description: Mapping[str, Any], counts: np.ndarray, classes: Sequence[str] = ()) -> RenderableType:

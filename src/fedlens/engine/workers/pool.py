@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from fedlens.engine.plan import Visit
+from fedlens.engine.profile import Sampler, of_a_worker
 from fedlens.engine.sequential import Sequential
 from fedlens.engine.workers.parcel import Parcel, pack
 from fedlens.errors import RunError
@@ -137,7 +138,7 @@ class Pool:
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
         others = [hand.connection for hand in self.__dict__.get("hands", [])] + [ours]
-        child = context.Process(target=_serve, args=(self, theirs, others), daemon=True)
+        child = context.Process(target=_serve, args=(self, theirs, others, of_a_worker()), daemon=True)
         child.start()
         theirs.close()
         return Hand(ours, child)
@@ -193,14 +194,16 @@ def examined(exam: Task | Exam) -> str:
     return "the evaluation on the test set"
 
 
-def _serve(pool: Pool, mine: Connection, others: list[Connection]) -> None:
-    """Answer tasks until the other end is closed."""
+def _serve(pool: Pool, mine: Connection, others: list[Connection], sampler: Sampler | None) -> None:
+    """Answer tasks until the other end is closed, looked at by `sampler` where there is one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who lets the round finish
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()
     for connection in others:
         connection.close()
     torch.set_num_threads(1)
+    if sampler is not None:
+        sampler.start()
     while True:
         try:
             task = mine.recv()

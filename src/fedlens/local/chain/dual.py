@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlens.local.chain import Chain, Part, Stacked, copies, descend, first, flat
-from fedlens.local.chunk import Chunk
+from fedlens.local.chain.chain import Chain, Part, Stacked, copies, descend, first, flat
+from fedlens.local.chain.chunk import Chunk
 from fedlens.local.optimizer import Optimizer
 from fedlens.local.settings import Local
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fedlens.local.chunk import Chunk, Step
+from fedlens.local.chain.chunk import Chunk, Step
 from fedlens.local.optimizer import Correct, Optimizer, State
 from fedlens.tree import Layout
 
