@@ -9,7 +9,8 @@ import torch
 from chains import MODELS, SIZES, Case, case, line, near
 
 from fedlens import Local
-from fedlens.local import Optimizer, dual
+from fedlens.local import Optimizer
+from fedlens.local.chain import dual
 from fedlens.local.chain.chain import chain_of
 from fedlens.local.chain.chunk import Chunk
 from fedlens.local.chain.dual import Sums, pays, sums, walk
