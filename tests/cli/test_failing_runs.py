@@ -209,7 +209,7 @@ def test_a_damaged_checkpoint_is_told_as_one():
     told(answer, 1, "state.json")
     assert "cannot be written" not in answer.err
     next(Path("r").rglob("state.safetensors")).write_bytes(b"torn")
-    next(Path("r").rglob("state.json")).write_text('{"round": 3, "row": {}, "visits": [], "averaged": 0}')
+    next(Path("r").rglob("state.json")).write_text('{"round": 3, "row": {}, "visits": [], "averaged": 0, "states": {}}')
     answer = fedlens("run", "--resume", "--out", "r")
     told(answer, 1, "state.safetensors")
     assert "cannot be written" not in answer.err

@@ -37,6 +37,7 @@ from fedlens.partition import PARTITIONS
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("methods/*.md")])
 SETTINGS_ON = {  # the page with the settings of a section; all others stand on experiments.md
+    "data.synthetic": "many-clients.md",
     "clients.partition": "partitions.md",
     "clients.selection": "participation.md",
     "clients.attack": "methods/robust.md",

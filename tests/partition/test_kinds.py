@@ -187,6 +187,21 @@ def test_natural_clients_are_the_distinct_values_in_order():
     assert len(Natural("writer").deal(np.zeros(6, dtype=np.int64), 4, rng(), mixed)) == 4
 
 
+def test_natural_clients_whose_samples_lie_together_are_taken_as_they_lie():
+    class Together:
+        offsets = np.array([0, 2, 3, 7])
+
+        def __len__(self):
+            return 7
+
+    deal = Natural("writer").deal(np.zeros(7, dtype=np.int64), 3, rng(), Together())
+    assert deal.indices == range(7) and deal.offsets is Together.offsets
+    with pytest.raises(ConfigurationError, match="3 distinct values for 4 clients"):
+        Natural("writer").deal(np.zeros(7, dtype=np.int64), 4, rng(), Together())
+    with pytest.raises(ConfigurationError, match="7 values for 9 samples"):
+        Natural("writer").deal(np.zeros(9, dtype=np.int64), 3, rng(), Together())
+
+
 LABELS = balanced(10)  # 100 samples of 10 classes
 
 REFUSED = [

@@ -9,7 +9,7 @@ from hypothesis import settings as examine
 from hypothesis import strategies as st
 
 from fedlens.errors import ConfigurationError
-from fedlens.partition import Partition, Shards, describe, holdout, redeal
+from fedlens.partition import IID, Classes, Dirichlet, Partition, Quantity, Shards, describe, holdout, redeal
 from fedlens.partition.apportion import apportion
 
 
@@ -56,6 +56,59 @@ def test_the_check_names_what_is_wrong_and_where(deal, what, where):
 def test_an_empty_client_is_told_with_its_kind_and_what_to_do():
     with pytest.raises(ConfigurationError, match=r"do:   Deal to fewer clients, or choose parameters of 'classes'"):
         made([0], []).check(3, "classes")
+
+
+def test_clients_whose_samples_follow_one_another_need_no_list_of_them():
+    offsets = np.array([0, 2, 3, 7])
+    lean, full = Partition(range(7), offsets), Partition(np.arange(7), offsets)
+    labels = np.array([0, 1, 1, 2, 2, 0, 2])
+    assert lean.check(7) is lean and len(lean) == 3
+    for i in range(3):
+        assert lean.client(i).tolist() == full.client(i).tolist() and lean.client(i).dtype == np.int64
+    assert np.array_equal(lean.counts(labels, 3), full.counts(labels, 3))
+    assert lean.only(1).client(1).tolist() == [2] and list(lean.everything()) == full.everything().tolist()
+    assert np.array_equal(redeal(lean, rng()).indices, redeal(full, rng()).indices)
+    for one, other in zip(holdout(lean, labels, 0.5, rng()), holdout(full, labels, 0.5, rng()), strict=True):
+        assert np.array_equal(one.indices, other.indices) and np.array_equal(one.offsets, other.offsets)
+    assert describe(lean, labels, 3, rng()) == describe(full, labels, 3, rng())
+    with pytest.raises(ConfigurationError, match="sample 5 is none of the 5 samples") as caught:
+        lean.check(5, "mine")
+    assert caught.value.problems[0].where == "mine, client 2"
+
+
+def test_of_very_many_clients_the_labels_of_some_are_looked_at_and_always_the_same(monkeypatch):
+    monkeypatch.setattr("fedlens.partition.partition.LOOKED_AT", 40)
+    deal, labels = Partition(range(600), np.arange(0, 601, 2)), np.arange(600) // 2 % 7
+    assert len(deal.looked_at) == 40 == len(set(deal.looked_at)) and (np.diff(deal.looked_at) > 0).all()
+    counts = deal.counts(labels, 7)
+    assert counts.tolist() == [[2 * (client % 7 == c) for c in range(7)] for client in deal.looked_at]
+    assert np.array_equal(redeal(deal, rng()).looked_at, deal.looked_at)
+    seen = describe(deal, labels, 7, rng())
+    assert (seen.clients, seen.samples, seen.classes_mean) == (300, 600, 1.0)
+
+
+def test_labels_that_are_not_in_memory_are_asked_for_by_number():
+    class Asked:
+        def __init__(self, labels):
+            self.labels, self.asked = labels, 0
+
+        def __len__(self):
+            return len(self.labels)
+
+        def __getitem__(self, at):
+            self.asked += len(at)
+            return self.labels[at]
+
+        def __array__(self, dtype=None, copy=None):
+            return self.labels
+
+    labels = np.repeat(np.arange(10), 20)
+    for kind in (IID(), Shards(2), Dirichlet(0.5), Classes(2), Quantity(1.0)):
+        one, other = kind.deal(Asked(labels), 10, rng()), kind.deal(labels, 10, rng())
+        assert np.array_equal(one.indices, other.indices), kind
+    asked = Asked(labels)
+    Partition(range(200), np.array([0, 50, 200])).only(0).counts(asked, 10)
+    assert asked.asked == 50
 
 
 def test_redealing_keeps_sizes_and_samples_and_takes_the_skew_away():

@@ -1,5 +1,6 @@
 """Run (or resume) an experiment in this process and die by SIGKILL at the n-th arrival at a place. For test_resume."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -9,9 +10,9 @@ import numpy as np
 import torch
 from small import experiment
 
-from fedlens import Clients, Local, References
+from fedlens import Clients, Engine, Local, References
 from fedlens.front import run
-from fedlens.runs import store
+from fedlens.runs import states, store
 
 JOB = experiment(
     clients=Clients(count=6, cohort=3, partition="shards:1"),
@@ -53,6 +54,8 @@ PLACES = {
     "line": lambda nth: _before(store.Journal, "_line", nth),
     "torn-line": lambda nth: _before(store.Journal, "_line", nth, torn=True),
     "torn-checkpoint": lambda nth: _before(store, "save_file", nth, torn=True),
+    "torn-states": lambda nth: _before(states, "save_file", nth, torn=True),
+    "removal": lambda nth: _before(states, "_remove", nth),
     "before-rename": lambda nth: _before(Path, "rename", nth),
     "after-rename": lambda nth: _before(store.shutil, "rmtree", nth),
     "visits": lambda nth: _before(np, "savez", nth),
@@ -60,10 +63,11 @@ PLACES = {
 }
 
 if __name__ == "__main__":
-    out, resume, place = sys.argv[1], sys.argv[2] == "resume", sys.argv[3:]
+    out, resume, disk, place = sys.argv[1], sys.argv[2] == "resume", sys.argv[3] == "disk", sys.argv[4:]
     torch.set_num_threads(1)
     store.CHECKPOINT_SECONDS = 0.0  # a checkpoint every round: more moments to die in
     store.CHECKPOINT_SHARE = float("inf")
     if place:
         PLACES[place[0]](int(place[1]))
-    run(None if resume else JOB, out=out, resume=resume)
+    job = dataclasses.replace(JOB, engine=Engine(kind="sequential", threads=1, states="disk" if disk else "memory"))
+    run(None if resume else job, out=out, resume=resume)

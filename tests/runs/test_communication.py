@@ -135,8 +135,8 @@ def test_a_stopped_run_resumes_with_what_its_clients_remember(up):
     done = execute(out="stopped", resume=True)
     for file in ("rounds.jsonl", "model.safetensors"):
         assert (done / file).read_bytes() == (whole / file).read_bytes()
-    (state,) = done.glob("checkpoints/*/state.safetensors")
-    assert [name for name in load_file(state) if name.endswith("/feedback.update")]
+    (states,) = done.glob("checkpoints/clients-*.safetensors")
+    assert [name for name in load_file(states) if name.endswith("/feedback.update")]
 
 
 @pytest.mark.parametrize("up", ["float16", "qsgd:127", "top-k:0.1", "sign"])

@@ -26,6 +26,10 @@ from fedlens.runs.loop import State, advance
 ODD = 2
 
 
+def fields_of(plan: object) -> dict[str, object]:
+    return {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
+
+
 def ragged(on_failure: str = "skip", **changes: object) -> Experiment:
     clients = Clients(count=6, cohort=6, partition={"kind": "quantity", "sigma": 1.0}, on_failure=on_failure)
     return experiment(clients=clients, **changes)
@@ -85,7 +89,7 @@ class Without(Federated):
 def test_skipped_it_counts_as_if_the_client_had_not_been_drawn(change, name, what, seen):
     states = list(fl.stream(ragged(method=misbehaving(change, name))))
     plain = prepare(ragged(method=name))
-    expected = list(advance(dataclasses.replace(plain, plan=Without(**vars(plain.plan)))))
+    expected = list(advance(dataclasses.replace(plain, plan=Without(**fields_of(plain.plan)))))
     for state, other in zip(states[1:], expected[1:], strict=True):
         assert state.row["clients"] == [0, 1, 3, 4, 5]
         (entry,) = state.row["skipped"]
@@ -204,7 +208,7 @@ class Weightless(Federated):
 def test_a_total_weight_of_zero_is_refused(reduce):
     def weightless(on_failure):
         federation = prepare(ragged(on_failure, server={"reduce": reduce}))
-        return advance(dataclasses.replace(federation, plan=Weightless(**vars(federation.plan))))
+        return advance(dataclasses.replace(federation, plan=Weightless(**fields_of(federation.plan))))
 
     with pytest.raises(RunError, match="round 2: there is nothing to average") as error:
         list(weightless("stop"))

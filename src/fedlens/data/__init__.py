@@ -1,14 +1,16 @@
-"""Data: examples in memory, from wherever they lie.
+"""Data: examples, from wherever they lie.
 
 Knows: where bytes are, how they are decoded, what the classes are called.
 Does not know: clients, models.
-Offers: Data (settings), Augment (names of augmentations), load, check_source, known_sources, SOURCES, Known; Dataset,
-Split, check, moments.
+Offers: Data and Synthetic (settings), Augment (names of augmentations), load, check_source, known_sources, SOURCES,
+Known; Dataset, Split, check, moments; Rows and Runs, for examples that are not in memory.
 """
 
 from fedlens.data.dataset import Dataset, Split, check, moments
 from fedlens.data.known import SOURCES, Known
+from fedlens.data.rows import Rows, Runs
 from fedlens.data.source import Augment, Data, check_source, known_sources, load
+from fedlens.data.synthetic import Synthetic
 
 __all__ = [
     "SOURCES",
@@ -16,7 +18,10 @@ __all__ = [
     "Data",
     "Dataset",
     "Known",
+    "Rows",
+    "Runs",
     "Split",
+    "Synthetic",
     "check",
     "check_source",
     "known_sources",

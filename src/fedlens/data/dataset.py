@@ -1,17 +1,19 @@
-"""Examples in memory: images or any other arrays, their labels, and how to normalise them."""
+"""Examples: images or any other arrays, in memory or made where asked for, their labels, and how to normalise them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedlens.errors import DataError
+from fedlens.data.rows import Rows, Runs
+from fedlens.errors import DataError, RunError
 
 CHUNK = 4096  # images whose float64 copy is held at once: 100 MB for CIFAR-10
+LOOKED_AT = 1000  # evenly spaced rows that stand for all where they are not in memory
 FRACTION = 0.2
 SEED = 20_170_403  # fixed here and not a setting: two experiments on one set must be examined on the same images
 
@@ -22,15 +24,16 @@ class Dataset:
 
     Shapes: `images` u8 [N, C, H, W] with values 0..255, or float [N, ...]; `labels` i64 [N]; `mean` and `std` one
     number for each channel, in units of 1 = white for u8 and of the data for float, or empty: then nothing is shifted.
-    `columns` holds what else the source says of every example: name -> array [N].
+    `columns` holds what else the source says of every example: name -> array [N], or Runs. Images and labels are
+    tensors, or Rows where they would not fit into memory.
     """
 
-    images: Tensor
-    labels: Tensor
+    images: Tensor | Rows
+    labels: Tensor | Rows
     classes: tuple[str, ...]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    columns: Mapping[str, np.ndarray | Runs] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """N."""
@@ -42,7 +45,7 @@ class Dataset:
         return tuple(self.images.shape[1:])
 
     def select(self, indices: Tensor | np.ndarray) -> Dataset:
-        """The examples at `indices`, i64 [M], in that order; the rest stays as it is."""
+        """The examples at `indices`, i64 [M], in that order and in memory; the rest stays as it is."""
         at = torch.as_tensor(indices, dtype=torch.int64)
         columns = {name: values[at.numpy()] for name, values in self.columns.items()}
         return replace(self, images=self.images[at], labels=self.labels[at], columns=columns)
@@ -72,7 +75,7 @@ class Split:
 
 def hold_out(whole: Dataset, of: str, fraction: float = FRACTION) -> Split:
     """`whole` in two, each class cut at `fraction`, rounded by largest remainders; `of` names the whole."""
-    test_rows, train_rows = stratified(whole.labels.numpy(), fraction)
+    test_rows, train_rows = stratified(np.asarray(whole.labels.numpy()), fraction)
     train, test = whole.select(torch.from_numpy(train_rows)), whole.select(torch.from_numpy(test_rows))
     return Split(train, test, f"a stratified {fraction:.0%} hold-out of {of} ({len(test)} examples)".replace("%", " %"))
 
@@ -94,29 +97,44 @@ def stratified(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndar
     return rng.permutation(order[held]), rng.permutation(order[~held])
 
 
-def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def moments(images: Tensor | Rows) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of u8 images [N, C, H, W], in units of 1 = white.
 
-    The sums run in float64 over chunks, so that fifty thousand images cost no second copy. A channel without any
-    variation gets std 1, which leaves it at zero.
+    The sums run in float64 over chunks, so that fifty thousand images cost no second copy; of Rows, 1,000 evenly spaced
+    ones stand for all. A channel without any variation gets std 1, which leaves it at zero.
     """
     total, squares = (
         torch.zeros(images.shape[1], dtype=torch.float64),
         torch.zeros(images.shape[1], dtype=torch.float64),
     )
-    for start in range(0, len(images), CHUNK):
-        values = images[start : start + CHUNK].to(torch.float64) / 255
+    pixels = 0
+    for _, chunk in _chunks(images):
+        values = chunk.to(torch.float64) / 255
         total += values.sum(dim=(0, 2, 3))
         squares += values.square().sum(dim=(0, 2, 3))
-    pixels = images.shape[0] * images.shape[2] * images.shape[3]
+        pixels += len(chunk) * images.shape[2] * images.shape[3]
     mean = total / pixels
     std = (squares / pixels - mean.square()).clamp_min(0).sqrt()
     std[std < 1e-6] = 1.0  # one grey level in one of 10,000 pixels is 4e-5
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
+def _chunks(rows: Tensor | Rows, size: int = CHUNK) -> Iterator[tuple[Sequence[int], Tensor]]:
+    """All of a tensor, `size` rows at once, or LOOKED_AT of Rows: row numbers and rows."""
+    if isinstance(rows, Tensor):
+        for start in range(0, len(rows), size):
+            yield range(start, len(rows)), rows[start : start + size]
+        return
+    looked_at = np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(np.int64))
+    for numbers in np.array_split(looked_at, -(-len(looked_at) // 100)):
+        yield numbers.tolist(), rows[torch.from_numpy(numbers)]
+
+
 def check(dataset: Dataset, where: str) -> Dataset:
-    """`dataset`, after a look at what every later step relies on; DataError names `where` and the row, from 0."""
+    """`dataset`, after a look at what every later step relies on; DataError names `where` and the row, from 0.
+
+    Of Rows it looks at 1,000, evenly spaced.
+    """
     images, labels = dataset.images, dataset.labels
     if labels.dtype != torch.int64 or labels.dim() != 1:
         seen = f"{labels.dtype} of shape {list(labels.shape)}"
@@ -132,22 +150,26 @@ def check(dataset: Dataset, where: str) -> Dataset:
         if len(values) != len(labels):
             what = f"column '{name}' has {len(values)} values for {len(labels)} examples"
             raise DataError(what, where=where, do="Give one value for each example.")
-    _check_labels(labels, len(dataset.classes), where)
-    _check_images(images, where)
+    try:
+        _check_labels(labels, len(dataset.classes), where)
+        _check_images(images, where)
+    except RunError as error:  # of Rows, which do not know that nothing has been run yet
+        raise DataError.of([replace(problem, where=where) for problem in error.problems]) from error.__cause__
     _check_moments(dataset, where)
     return dataset
 
 
-def _check_labels(labels: Tensor, classes: int, where: str) -> None:
-    outside = torch.nonzero((labels < 0) | (labels >= classes))
-    if len(outside):
-        row = int(outside[0])
-        what = f"the label of row {row} is outside 0..{classes - 1}"
-        seen = f"{int(labels[row])} ({len(outside)} such rows)"
-        raise DataError(what, where=where, seen=seen, do="Mend or drop those rows, or name every class.")
+def _check_labels(labels: Tensor | Rows, classes: int, where: str) -> None:
+    for numbers, values in _chunks(labels, len(labels)):
+        outside = torch.nonzero((values < 0) | (values >= classes))
+        if len(outside):
+            at = int(outside[0])
+            what = f"the label of row {numbers[at]} is outside 0..{classes - 1}"
+            seen = f"{int(values[at])} ({len(outside)} such rows)"
+            raise DataError(what, where=where, seen=seen, do="Mend or drop those rows, or name every class.")
 
 
-def _check_images(images: Tensor, where: str) -> None:
+def _check_images(images: Tensor | Rows, where: str) -> None:
     seen = f"{images.dtype} of shape {list(images.shape)}"
     if images.dtype == torch.uint8:
         if images.dim() == 4 and images.shape[3] in (1, 3) and images.shape[1] > 4:
@@ -159,10 +181,10 @@ def _check_images(images: Tensor, where: str) -> None:
         return
     if not images.dtype.is_floating_point:
         raise DataError("images are neither u8 nor float", where=where, seen=seen, do="Convert them to one of the two.")
-    for start in range(0, len(images), CHUNK):
-        finite = torch.isfinite(images[start : start + CHUNK]).flatten(1).all(dim=1)
+    for numbers, values in _chunks(images):
+        finite = torch.isfinite(values).flatten(1).all(dim=1)
         if not finite.all():
-            row = start + int(torch.nonzero(~finite)[0])
+            row = numbers[int(torch.nonzero(~finite)[0])]
             raise DataError(f"row {row} holds NaN or infinity", where=where, do="Fill in or drop such examples.")
 
 

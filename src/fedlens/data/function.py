@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedlens.data.dataset import Dataset, Split, check, moments
+from fedlens.data.rows import Rows
 from fedlens.errors import DataError
 from fedlens.own import call
 
@@ -21,7 +23,8 @@ def from_function(source: str) -> Split:
 
     A pair's classes are called "0", "1", ... up to its largest
     label; u8 images [N, H, W] get a channel; float64 becomes float32. u8 images without a mean are normalised by the
-    mean and standard deviation of the training images; floats stay as they are. DataError says what is wrong.
+    mean and standard deviation of the training images; floats stay as they are. Arrays are not copied: what NumPy has
+    mapped from a file stays there. DataError says what is wrong.
     """
     returned = call(source, "data.source")
     if isinstance(returned, Split):
@@ -63,6 +66,9 @@ def _brief(value: Any) -> str:
 def _largest(part: Any) -> int:
     if isinstance(part, Dataset):
         return len(part.classes) - 1
+    if isinstance(part[1], Rows):
+        do = "Return Datasets, which name the classes: not all labels are read here."
+        raise DataError("a pair's labels are not in memory", where="train or test", seen="Rows", do=do)
     labels = np.asarray(part[1])
     return int(labels.max()) if labels.size else -1
 
@@ -71,21 +77,25 @@ def _dataset(part: Any, classes: int, source: str, name: str) -> Dataset:
     where = f"{source}, {name}"
     if isinstance(part, Dataset):
         return check(part, where)
-    images, labels = _tensor(part[0], where), _tensor(part[1], where)
+    images, labels = part[0] if isinstance(part[0], Rows) else _tensor(part[0], where), _tensor(part[1], where)
     if labels.is_floating_point() or labels.dtype == torch.bool or labels.dim() != 1:
         seen = f"{labels.dtype} of shape {list(labels.shape)}"
         raise DataError(
             "labels are not whole numbers [N]", where=where, seen=seen, do="Give one class number an example."
         )
-    if images.dtype == torch.uint8 and images.dim() == 3:
+    if isinstance(images, Tensor) and images.dtype == torch.uint8 and images.dim() == 3:
         images = images.unsqueeze(1)
-    if images.dtype == torch.float64:
+    if isinstance(images, Tensor) and images.dtype == torch.float64:
         images = images.float()
     return check(Dataset(images, labels.to(torch.int64), tuple(str(c) for c in range(classes))), where)
 
 
 def _tensor(values: Any, where: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
     try:
-        return values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+        with warnings.catch_warnings():  # that a file mapped for reading cannot be written to: nobody does
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+            return torch.from_numpy(np.ascontiguousarray(values))
     except (TypeError, ValueError) as error:
         raise DataError("no tensor can be made of it", where=where, seen=str(error)[:120], do=EXPECTED) from None

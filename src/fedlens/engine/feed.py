@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class Feed:
 
     def _groups(self, batches: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
         """Batches that are gathered and normalised together: on small models that costs more than a step itself."""
-        per_batch = len(batches[0]) * self.data.images[0].numel()
+        per_batch = len(batches[0]) * math.prod(self.data.shape)
         together = max(1, GATHERED // per_batch)
         for start in range(0, len(batches), together):
             yield batches[start : start + together]

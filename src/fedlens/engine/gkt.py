@@ -215,7 +215,7 @@ class Exchange:
         features: Tensor = self.client.module.eval().get_submodule("extractor")(image)
         logits = image.new_empty(examples, len(self.data.classes))
         return Knowledge(
-            features.new_empty(examples, *features.shape[1:]), logits, self.data.labels.new_empty(examples)
+            features.new_empty(examples, *features.shape[1:]), logits, torch.empty(examples, dtype=torch.int64)
         )
 
     def _state(self, trained: Trained) -> dict[str, Tensor]:

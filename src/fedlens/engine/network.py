@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -70,11 +71,21 @@ class Network:
 
     def reachable(self, clients: int, seed: int, round: int) -> Ints:
         """The ids of those of `clients` (K) that can be reached in `round`, sorted: i64 [at most K]."""
+        if self.available == 1:  # nothing is drawn for a million clients, of whom a few are invited
+            return _everybody(clients)
         return np.flatnonzero(generator(seed, "available", round).random(clients) < self.available)
 
     def profile(self, client: int, seed: int) -> np.ndarray:
         """By what factors the links and the device of `client` are faster than the median: f64 [2], for all rounds."""
         return np.exp(self.spread * generator(seed, "device", client).standard_normal(2))
+
+
+@lru_cache(maxsize=1)
+def _everybody(clients: int) -> Ints:
+    """All ids, made once: the same array for every round, which nobody may change."""
+    ids = np.arange(clients)
+    ids.flags.writeable = False
+    return ids
 
 
 @dataclass(frozen=True)

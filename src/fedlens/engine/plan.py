@@ -19,6 +19,7 @@ from fedlens.errors import RunError
 from fedlens.local.settings import Local
 from fedlens.partition import Partition
 from fedlens.partition.partition import Ints
+from fedlens.partition.shuffled import shuffled
 from fedlens.seeds import generator
 from fedlens.server.settings import Server
 
@@ -31,7 +32,7 @@ class Passes(Sequence[np.ndarray]):
     is kept. Nothing is drawn before a batch is asked for, so that it happens where the batch is used.
     """
 
-    indices: np.ndarray
+    indices: Ints | range
     size: int
     steps: int
     seed: int
@@ -44,13 +45,14 @@ class Passes(Sequence[np.ndarray]):
         return self.steps
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        number, shuffled = -1, self.indices
-        for step in range(self.first, self.first + self.steps):
-            if step // self._per_pass != number:
-                number = step // self._per_pass
-                shuffled = generator(self.seed, self.purpose, *self.coordinates, number).permutation(self.indices)
-            start = step % self._per_pass * self.size
-            yield shuffled[start : start + self.size]
+        step, end = self.first, self.first + self.steps
+        while step < end:
+            number, at = divmod(step, self._per_pass)
+            stop = min(self._per_pass, at + end - step)
+            rng = generator(self.seed, self.purpose, *self.coordinates, number)
+            order = shuffled(self.indices, rng)[at * self.size : stop * self.size]
+            yield from (order[start : start + self.size] for start in range(0, len(order), self.size))
+            step += stop - at
 
     @overload
     def __getitem__(self, which: int) -> np.ndarray: ...
@@ -87,7 +89,7 @@ class Visit:
 
     client: int
     round: int
-    indices: np.ndarray
+    indices: Ints | range
     batches: Sequence[np.ndarray]
     rate: float
     weight: float
@@ -185,9 +187,9 @@ class Federated:
             for visit, journey in zip(planned, journeys, strict=True)
             if journey.outcome == "arrived"
         ]
-        everybody = len(available) == self.clients  # then nothing is to be looked for among a million
-        unavailable = available[:0] if everybody else np.setdiff1d(np.arange(self.clients), available)
-        return Draw(visits, journeys, unavailable, duration(journeys, self.cohort, network.deadline))
+        return Draw(
+            visits, journeys, _others(available, self.clients), duration(journeys, self.cohort, network.deadline)
+        )
 
     def visits(self, round: int, losses: Losses | None = None) -> list[Visit]:
         """The work of `round` (from 1) whose uploads arrive; perhaps none."""
@@ -220,7 +222,7 @@ class Pooled:
     stopped, so that a run is ordinary training cut into rounds for comparison.
     """
 
-    indices: np.ndarray
+    indices: Ints | range
     steps: int
     rounds: int
     local: Local
@@ -245,6 +247,13 @@ def _unknown(clients: Ints) -> np.ndarray:
         where="clients.selection",
         do="Pass losses to draw or visits: a function from client ids to the current model's mean loss on each.",
     )
+
+
+def _others(available: Ints, clients: int) -> Ints:
+    """Who of all `clients` is not `available`."""
+    absent = np.ones(clients, dtype=bool)
+    absent[available] = False
+    return np.flatnonzero(absent)
 
 
 def _shortened(visit: Visit, steps: int) -> Visit:

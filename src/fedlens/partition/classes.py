@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedlens.errors import ConfigurationError
-from fedlens.partition.partition import Ints, Partition, by_class, enough, of_owners
+from fedlens.partition.partition import Column, Ints, Labels, Partition, by_class, enough, of_owners
 from fedlens.settings import Count, settings
 
 CELLS = 20_000_000  # random keys held at once, 160 MB: 100,000 clients x 1000 classes would be five times that
@@ -26,7 +26,7 @@ class Classes:
     per_client: Count = 2
     kind: Literal["classes"] = "classes"
 
-    def deal(self, labels: Ints, clients: int, rng: np.random.Generator, column: np.ndarray | None = None) -> Partition:
+    def deal(self, labels: Labels, clients: int, rng: np.random.Generator, column: Column | None = None) -> Partition:
         """Indices of `labels` [N] for each of `clients`; ConfigurationError when classes or samples do not suffice."""
         enough(labels, clients, self.kind)
         present, counts = np.unique(labels, return_counts=True)

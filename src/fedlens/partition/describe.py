@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedlens.partition.partition import Ints, Partition
+from fedlens.partition.partition import Ints, Labels, Partition
 
 REPEATS = 100
 DRAWN_CLIENTS = 2000  # 100 repeats x 2000 clients x 10 classes take about half a second; more would add no digit
@@ -42,16 +42,17 @@ class Description:
         return asdict(self)
 
 
-def describe(partition: Partition, labels: Ints, classes: int, rng: np.random.Generator) -> Description:
+def describe(partition: Partition, labels: Labels, classes: int, rng: np.random.Generator) -> Description:
     """The numbers of `partition` over `labels` [N] with values 0 .. classes - 1; `rng` draws the comparison.
 
     Source of the comparison: diagnosis.md, M11 (a total variation of 0.09 came from nothing but 200 samples a client).
-    Beyond 2000 clients it is drawn for a random 2000 of them.
+    Beyond 2000 clients it is drawn for a random 2000 of them. Beyond 10,000, classes and total variations are those of
+    10,000 drawn clients.
     """
     counts = partition.counts(labels, classes)
     sizes = partition.sizes
     held = (counts > 0).sum(axis=1)
-    pooled = counts.sum(axis=0) / max(1, len(partition.indices))
+    pooled = counts.sum(axis=0) / max(1, counts.sum())
     chance = _chance(sizes, pooled, rng)
     return Description(
         clients=len(partition),

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from fedlens.partition.partition import Ints, Partition, by_class, enough, of_owners, ranges
+from fedlens.partition.partition import Column, Ints, Labels, Partition, by_class, enough, of_owners, ranges
 from fedlens.settings import Count, Positive, settings
 
 
@@ -25,7 +25,7 @@ class Dirichlet:
     min_size: Count = 1
     kind: Literal["dirichlet"] = "dirichlet"
 
-    def deal(self, labels: Ints, clients: int, rng: np.random.Generator, column: np.ndarray | None = None) -> Partition:
+    def deal(self, labels: Labels, clients: int, rng: np.random.Generator, column: Column | None = None) -> Partition:
         """Indices of `labels` [N] for each of `clients`; ConfigurationError unless K * min_size <= N."""
         enough(labels, clients, self.kind)
         enough(labels, clients, self.kind, self.min_size)

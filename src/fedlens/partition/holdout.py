@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedlens.partition.partition import Ints, Partition, of_sizes
+from fedlens.partition.partition import Ints, Labels, Partition, of_sizes
 
 
 def holdout(
-    partition: Partition, labels: Ints, fraction: float, rng: np.random.Generator
+    partition: Partition, labels: Labels, fraction: float, rng: np.random.Generator
 ) -> tuple[Partition, Partition]:
     """Each client's samples in two: to train on, and `fraction` (0 <= fraction < 1) of them held out.
 
@@ -19,7 +19,7 @@ def holdout(
     clients, sizes = len(partition), partition.sizes
     total = np.minimum(np.floor(fraction * sizes + 0.5).astype(np.int64), np.maximum(sizes - 1, 0))
     shuffled = rng.permutation(len(partition.indices))
-    owner, sample = partition.owners()[shuffled], partition.indices[shuffled]
+    owner, sample = partition.owners()[shuffled], partition.at(shuffled)
     order = np.lexsort((labels[sample], owner))  # stable, so that it stays shuffled inside a client's class
     owner, sample = owner[order], sample[order]
     starts = np.flatnonzero(np.diff(owner, prepend=-1) | np.diff(labels[sample], prepend=-1))

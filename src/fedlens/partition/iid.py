@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from fedlens.partition.partition import Ints, Partition, enough, of_sizes
+from fedlens.partition.partition import Column, Labels, Partition, enough, of_sizes
 from fedlens.settings import settings
 
 
@@ -19,7 +19,7 @@ class IID:
 
     kind: Literal["iid"] = "iid"
 
-    def deal(self, labels: Ints, clients: int, rng: np.random.Generator, column: np.ndarray | None = None) -> Partition:
+    def deal(self, labels: Labels, clients: int, rng: np.random.Generator, column: Column | None = None) -> Partition:
         """Indices of `labels` [N] for each of `clients`; ConfigurationError when K > N."""
         enough(labels, clients, self.kind)
         sizes = np.full(clients, len(labels) // clients)

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from fedlens.partition.apportion import apportion
-from fedlens.partition.partition import Ints, Partition, enough, of_sizes
+from fedlens.partition.partition import Column, Labels, Partition, enough, of_sizes
 from fedlens.settings import Count, NonNegative, settings
 
 
@@ -24,7 +24,7 @@ class Quantity:
     min_size: Count = 1
     kind: Literal["quantity"] = "quantity"
 
-    def deal(self, labels: Ints, clients: int, rng: np.random.Generator, column: np.ndarray | None = None) -> Partition:
+    def deal(self, labels: Labels, clients: int, rng: np.random.Generator, column: Column | None = None) -> Partition:
         """Indices of `labels` [N] for each of `clients`; ConfigurationError unless K * min_size <= N."""
         enough(labels, clients, self.kind)
         enough(labels, clients, self.kind, self.min_size)

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from fedlens.errors import ConfigurationError
 from fedlens.partition.apportion import apportion
-from fedlens.partition.partition import Ints, Partition, by_class, enough, of_sizes, ranges
+from fedlens.partition.partition import Column, Ints, Labels, Partition, by_class, enough, of_sizes, ranges
 from fedlens.settings import Count, settings
 
 
@@ -24,7 +24,7 @@ class Shards:
     per_client: Count = 2
     kind: Literal["shards"] = "shards"
 
-    def deal(self, labels: Ints, clients: int, rng: np.random.Generator, column: np.ndarray | None = None) -> Partition:
+    def deal(self, labels: Labels, clients: int, rng: np.random.Generator, column: Column | None = None) -> Partition:
         """Indices of `labels` [N] for each of `clients`; ConfigurationError when there are more shards than samples."""
         enough(labels, clients, self.kind)
         numbers = np.full(clients, self.per_client)
@@ -53,7 +53,7 @@ class UnbalancedShards:
             raise ValueError(f"minimum = {self.minimum} is above maximum = {self.maximum}; set minimum lower")
         return self
 
-    def deal(self, labels: Ints, clients: int, rng: np.random.Generator, column: np.ndarray | None = None) -> Partition:
+    def deal(self, labels: Labels, clients: int, rng: np.random.Generator, column: Column | None = None) -> Partition:
         """Indices of `labels` [N] for each of `clients`; ConfigurationError when shards or samples do not suffice."""
         enough(labels, clients, self.kind)
         if clients * self.minimum > self.shards:
@@ -65,7 +65,7 @@ class UnbalancedShards:
         return _deal(labels, numbers, rng, self.kind, f"Set shards to {len(labels)} or less.")
 
 
-def _deal(labels: Ints, numbers: Ints, rng: np.random.Generator, kind: str, do: str) -> Partition:
+def _deal(labels: Labels, numbers: Ints, rng: np.random.Generator, kind: str, do: str) -> Partition:
     """`numbers[i]` random shards to client i, out of as many equal shards as the numbers sum to."""
     shards, samples = int(numbers.sum()), len(labels)
     if shards > samples:

@@ -90,7 +90,7 @@ class Federation:
         """One client who holds everything that trains, and takes `steps` steps of `batch` examples a round."""
         e = self.experiment
         local = dataclasses.replace(e.local, batch=batch, keep_optimizer=True, scale_lr_by_size=False)
-        return self._twin(Pooled(np.sort(self.deal.indices), steps, e.rounds, local, e.seed), self.deal, local=local)
+        return self._twin(Pooled(self.deal.everything(), steps, e.rounds, local, e.seed), self.deal, local=local)
 
     def alone(self, client: int) -> Federation:
         """One client training on its own examples, for as many rounds as it is drawn on average."""

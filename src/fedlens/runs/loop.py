@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fedlens.runs.experiment import Experiment
 from fedlens.runs.federation import Federation
 from fedlens.runs.measure import halves, losses, measure, test_set
 from fedlens.runs.prepare import initial_model, prepare
+from fedlens.runs.states import beginning, updated
 from fedlens.tree import Tree
 
 
@@ -62,14 +64,18 @@ def stream(experiment: Experiment) -> Iterator[State]:
     yield from advance(prepare(experiment))
 
 
-def advance(federation: Federation, start: State | None = None) -> Iterator[State]:
-    """The states after `start` (None: beginning with the untrained model), to the plan's last round."""
+def advance(federation: Federation, start: State | None = None, folder: Path | None = None) -> Iterator[State]:
+    """The states after `start` (None: beginning with the untrained model), to the plan's last round.
+
+    `folder`: where clients' states lie if they are to lie on disk; None: in a temporary one.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(federation.threads)
     try:
         state = start
         if state is None:
-            state = _evaluated(federation, untrained(federation))
+            memory = beginning(federation.experiment.engine.states, folder)
+            state = _evaluated(federation, replace(untrained(federation), memory=memory))
             yield state
         while state.round < federation.plan.rounds:
             state = _round(federation, state)
@@ -128,7 +134,7 @@ def _next(federation: Federation, state: State, draw: Draw, outcome: Outcome, re
         number,
         tree,
         {**server.memory, **engine.after(outcome, state.server, number)},
-        {**state.memory, **outcome.memory},
+        updated(state.memory, outcome.memory),
         records=tuple(outcome.records),
         average=average,
         averaged=averaged,
@@ -141,7 +147,7 @@ def _transferred(federation: Federation, exchange: Exchange, state: State) -> St
     done = exchange.round(state.tree, state.server, federation.plan.visits(number), state.memory)
     rate = federation.experiment.local.rate(number, federation.plan.rounds)
     row = {"round": number, "rate": rate, "coherence": None, **done.facts()}
-    memory, seconds = {**state.memory, **done.memory}, time.perf_counter() - began
+    memory, seconds = updated(state.memory, done.memory), time.perf_counter() - began
     return _if_due(federation, State(number, done.tree, done.server, memory, row, tuple(done.records), seconds))
 
 

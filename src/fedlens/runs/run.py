@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from safetensors.torch import save
 
+from fedlens.engine.profile import profiled
 from fedlens.errors import ConfigurationError, FedlensError
 from fedlens.methods import METHODS
 from fedlens.models import lasting
@@ -49,12 +50,15 @@ def execute(
     resume: bool = False,
     progress: Progress | None = None,
     command: str = "",
+    profile: bool = False,
 ) -> Path:
     """Run `experiment` with its references, into a new folder (`out`, or a stamped one in runs/).
 
     `resume` goes on with the run in `out` (default runs/latest), to bit-identical results on the same machine; an
     `experiment` given with it must be the one that was begun. Raises ConfigurationError or DataError before anything is
     done, RunError when something fails on the way, Interrupted after Ctrl-C; the folder stays resumable.
+
+    `profile` writes where the time of the rounds that are done now went, references apart, into profile.json.
     """
     if experiment is not None:
         experiment = replace(experiment, model=lasting(experiment.model))
@@ -74,7 +78,7 @@ def execute(
         recorded = replace(experiment, engine=federation.settled.engine)
         folder = folders.create(recorded, out, command or _python_call(), megabytes(federation))
     with folders.locked(folder), _status(folder), _stopping() as stopped:
-        _run(federation, folder, progress or _silent, stopped, command or _python_call())
+        _run(federation, folder, progress or _silent, stopped, command or _python_call(), profile)
     return folder
 
 
@@ -89,25 +93,35 @@ def megabytes(federation: Federation) -> float:
         logits = 4e-6 * federation.classes * float(federation.deal.sizes.mean())
         of_a_client = (federation.exchange.first.vector.nbytes * (1 + optimizer) / 1e6 + logits) / vector
     visited = min(e.clients.count, e.clients.cohort * e.rounds)
-    checkpoint = vector * (1 + len(e.method.server_memory) + of_a_client * visited)
+    # Of what clients remember a pack may be half out of date, and while it is replaced another takes its place.
+    checkpoint = vector * (1 + len(e.method.server_memory) + 1.5 * of_a_client * visited)
     others = sum([wanted.centralised, wanted.centralised_depth, wanted.iid]) + wanted.local_only
     kept = 2 * checkpoint + wanted.iid * checkpoint + others * vector * (1 + optimizer)
     return 5 + kept + 0.002 * e.rounds * (1 + e.clients.cohort / 10) * (2 + others)
 
 
-def _run(federation: Federation, folder: Path, progress: Progress, stopped: Callable[[], bool], command: str) -> None:
+def _run(
+    federation: Federation,
+    folder: Path,
+    progress: Progress,
+    stopped: Callable[[], bool],
+    command: str,
+    profile: bool,
+) -> None:
     with told(folder):
         (folder / "clients").mkdir(exist_ok=True)
         with (folder / "clients" / "partition.npz").open("wb") as file:
-            np.savez(file, counts=federation.counts())
-    journal = _follow(federation, Journal(folder), "", progress, stopped)
+            np.savez(file, counts=federation.counts(), clients=federation.deal.looked_at)
+    states = federation.experiment.engine.states
+    with _profiled(folder) if profile else nullcontext():
+        journal = _follow(federation, Journal(folder, states), "", progress, stopped)
     _save_model(federation, journal)
     found: list[tuple[Reference, list[dict[str, Any]]]] = []
     for reference in references(federation):
         place = folder / "references" / reference.name
         with told(folder):
             place.mkdir(parents=True, exist_ok=True)
-        rows = _follow(reference.federation, Journal(place), reference.title, progress, stopped).rows()
+        rows = _follow(reference.federation, Journal(place, states), reference.title, progress, stopped).rows()
         found.append((reference, rows))
     summary = summarise(federation, journal.rows(), journal.timings(), found, command)
     write_atomically(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
@@ -132,7 +146,7 @@ def _follow(
 ) -> Journal:
     """Run `federation` to its end, from its last checkpoint on, recording every state."""
     rounds = federation.plan.rounds
-    for state in advance(federation, journal.resume(federation.start)):
+    for state in advance(federation, journal.resume(federation.start), journal.checkpoints):
         stop = stopped()
         journal.append(state, last=stop or state.round == rounds)
         progress(title, state, rounds)
@@ -142,6 +156,16 @@ def _follow(
                 "stopped on request", where=at, do=f"Go on with: fedlens run --resume --out {journal.folder}"
             )
     return journal
+
+
+@contextmanager
+def _profiled(folder: Path) -> Iterator[None]:
+    """Write where the time went, however what happens inside ends."""
+    try:
+        with profiled() as profile:
+            yield
+    finally:
+        write_atomically(folder / "profile.json", json.dumps(profile.as_dict(), indent=1) + "\n")
 
 
 @contextmanager
