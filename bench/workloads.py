@@ -39,13 +39,15 @@ class Workload:
     def experiment(self, seed: int, engine: Mapping[str, Any]) -> Experiment:
         """The workload for fedlens. Raises ConfigurationError where `engine` is no set of engine settings."""
         from fedlens import Clients, Data, Engine, Experiment, Local, Model
+        from fedlens.data import Synthetic
 
+        owners, partition = Synthetic(clients=self.clients), "iid" if self.data in IN_FILES else "natural:client"
         return Experiment(
             seed=seed,
             rounds=NEVER,
             evaluate_every=NEVER,
-            data=Data(f"material:{self.data}" if self.data in IN_FILES else self.data),
-            clients=Clients(count=self.clients, cohort=self.cohort),
+            data=Data(f"material:{self.data}") if self.data in IN_FILES else Data(self.data, synthetic=owners),
+            clients=Clients(count=self.clients, cohort=self.cohort, partition=partition),
             model=Model(**self.model),
             local=Local(batch=BATCH, lr=self.rate),
             engine=Engine(**engine),

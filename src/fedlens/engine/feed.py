@@ -34,11 +34,11 @@ class Feed:
         rng = generator(self.seed, "augment", visit.round, visit.client)
         for group in self._groups(list(visit.batches)):
             sizes, chosen = [len(indices) for indices in group], torch.from_numpy(np.concatenate(group))
-            images = self.data.images[chosen]
+            images, labels = self.data.rows(chosen)
             if self.augment is not None:
                 draws = [self.augment.draw(size, images.shape, rng) for size in sizes]
                 images = self.augment.apply(images, torch.cat(draws))
-            inputs, labels = self.data.normalise(images, dtype), self._labels(visit, self.data.labels[chosen])
+            inputs, labels = self.data.normalise(images, dtype), self._labels(visit, labels)
             yield from zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
 
     def _labels(self, visit: Visit, labels: Tensor) -> Tensor:

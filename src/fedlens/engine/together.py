@@ -65,7 +65,8 @@ class Together:
         chunk = Chunk.of([list(visit.batches) for visit in group])
         chosen = torch.from_numpy(chunk.chosen)
         data, dtype = self.trainer.data, self.trainer.bound.vector.dtype
-        inputs, labels = data.normalise(data.images[chosen], dtype).flatten(1), data.labels[chosen]
+        images, labels = data.rows(chosen)
+        inputs = data.normalise(images, dtype).flatten(1)
         if self.summed:
             part = self._sum(tree, group, chunk, inputs, labels)
             # Who leaves the finite numbers is done again alone, for the step at which it did.

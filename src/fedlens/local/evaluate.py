@@ -104,4 +104,5 @@ def in_batches(data: Dataset, dtype: torch.dtype, order: np.ndarray | None = Non
     order = np.arange(len(data)) if order is None else order
     for start in range(0, len(order), BATCH):
         chosen = torch.from_numpy(order[start : start + BATCH])
-        yield data.normalise(data.images[chosen], dtype), data.labels[chosen]
+        images, labels = data.rows(chosen)
+        yield data.normalise(images, dtype), labels

@@ -88,6 +88,8 @@ def render_summary(summary: Mapping[str, Any]) -> RenderableType:
     notable = " ".join(str(sentence) for sentence in summary.get("notable") or [])
     if notable:
         parts.append(Padding(Text(notable), (1, 0, 0, 0)))
+    if "examples/s" in str(summary.get("engine")):  # it was timed
+        parts.append(Text(f"engine: {summary['engine']}", style="dim"))
     return Group(*parts)
 
 

@@ -24,8 +24,9 @@ from fedlens.runs.experiment import Experiment
 from fedlens.runs.store import told, write_atomically
 
 
-def create(experiment: Experiment, out: str | Path | None, command: str, megabytes: float) -> Path:
-    """A new run folder with experiment.toml and environment.json; `runs/latest` points to it.
+def create(experiment: Experiment, out: str | Path | None, command: str, megabytes: float, engine: str = "") -> Path:
+    """A new run folder with experiment.toml and environment.json; `runs/latest` points to it. `engine`: why it runs
+    on this one.
 
     Raises ConfigurationError where `out` is taken, cannot be written, or the disk has no room for `megabytes`.
     """
@@ -46,7 +47,9 @@ def create(experiment: Experiment, out: str | Path | None, command: str, megabyt
                 do="Make room.",
             )
         (folder / "experiment.toml").write_text(as_toml(experiment))
-        (folder / "environment.json").write_text(json.dumps(_environment(command), indent=2) + "\n")
+        (folder / "environment.json").write_text(
+            json.dumps(_environment(command) | {"engine": engine}, indent=2) + "\n"
+        )
     except OSError as error:
         raise ConfigurationError(
             "the output folder cannot be written", where=str(folder), seen=error, do="Choose another --out."

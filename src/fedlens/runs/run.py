@@ -76,7 +76,7 @@ def execute(
         federation = prepare(experiment)
         # Engines round differently: the recorded experiment names the one taken, so that resuming repeats it.
         recorded = replace(experiment, engine=federation.settled.engine)
-        folder = folders.create(recorded, out, command or _python_call(), megabytes(federation))
+        folder = folders.create(recorded, out, command or _python_call(), megabytes(federation), federation.settled.why)
     with folders.locked(folder), _status(folder), _stopping() as stopped:
         _run(federation, folder, progress or _silent, stopped, command or _python_call(), profile)
     return folder

@@ -31,6 +31,7 @@ def summarise(
     summary: dict[str, Any] = {
         "name": e.name,
         "command": command,
+        "engine": federation.settled.why,
         "seed": e.seed,
         "rounds": e.rounds,
         "rounds_done": rows[-1]["round"],
