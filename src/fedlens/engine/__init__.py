@@ -7,6 +7,7 @@ Network and Journey (simulated time), Trainer (one visit), Sequential (the oracl
 """
 
 from fedlens.engine.auto import Settled, Trial, settle
+from fedlens.engine.cuda import Cuda, check_cuda
 from fedlens.engine.failures import Void
 from fedlens.engine.gkt import Exchange
 from fedlens.engine.network import Journey, Network
@@ -22,6 +23,7 @@ __all__ = [
     "SELECTIONS",
     "AnySelection",
     "BySize",
+    "Cuda",
     "Draw",
     "Engine",
     "Exchange",
@@ -42,6 +44,7 @@ __all__ = [
     "Visit",
     "Void",
     "Workers",
+    "check_cuda",
     "check_workers",
     "cores",
     "settle",

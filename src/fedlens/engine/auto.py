@@ -96,10 +96,13 @@ def _candidates(wanted: Engine, trial: Trial) -> Iterator[Engine]:
     several = can_fork() and wanted.process_count() > 1
     kinds = ["sequential", "workers"] if several else ["sequential"]
     layouts = ["channels-first", "channels-last"] if trial.layouts else ["channels-first"]
+    alone = wanted.kind == "cuda"  # where clients run beside each other in another way
     choices = {
         "kind": kinds if wanted.kind == "auto" else [wanted.kind],
         "layout": layouts if wanted.layout == "auto" else [wanted.layout],
-        "together": list(dict.fromkeys([1, trial.chunk])) if wanted.together == "auto" else [wanted.together],
+        "together": list(dict.fromkeys([1, 1 if alone else trial.chunk]))
+        if wanted.together == "auto"
+        else [wanted.together],
     }
     for chosen in itertools.product(*choices.values()):
         taken: dict[str, Any] = dict(zip(choices, chosen, strict=True))
@@ -125,8 +128,7 @@ def _cut(visit: Visit, steps: int) -> Visit:
 
 
 def _name(engine: Engine) -> str:
-    many = f"workers with {engine.process_count()} processes"
-    name = many if engine.kind == "workers" else "sequential"
+    name = f"workers with {engine.process_count()} processes" if engine.kind == "workers" else engine.kind
     together = f", {engine.together} clients together" if engine.together != 1 else ""
     return f"{name}{together}, {engine.layout}"
 

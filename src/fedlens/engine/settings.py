@@ -18,7 +18,8 @@ Hands = Annotated[int, Field(ge=1, le=1024, strict=True)]
 class Engine:
     """`kind`: "sequential" trains one client after another, as the papers write it; "workers" several at once, in
     `processes` processes of one thread each ("auto": one a core), with the same results to the last bit as
-    "sequential" with one thread. "auto" times a few steps when a run begins, keeps the fastest and says which.
+    "sequential" with one thread; "cuda" captures steps on one GPU (not yet measured on one). "auto" times a few steps
+    when a run begins, keeps the fastest of the first two and says which.
 
     `together`: how many clients of a small, fully connected model are trained in one pass, by hand-written products
     ("auto": as many as suit the caches; 1: each alone); results differ from one by one by rounding alone.
@@ -29,7 +30,7 @@ class Engine:
     lies between their visits, "memory" or "disk".
     """
 
-    kind: Literal["auto", "sequential", "workers"] = "auto"
+    kind: Literal["auto", "sequential", "workers", "cuda"] = "auto"
     processes: Hands | Literal["auto"] = "auto"
     threads: Hands | Literal["auto"] = "auto"
     together: Hands | Literal["auto"] = "auto"

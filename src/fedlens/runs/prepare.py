@@ -13,6 +13,7 @@ from torch import nn
 from fedlens.data import Split, load
 from fedlens.data.hub import cache
 from fedlens.engine import (
+    Cuda,
     Engine,
     Exchange,
     Federated,
@@ -23,6 +24,7 @@ from fedlens.engine import (
     Trainer,
     Trial,
     Workers,
+    check_cuda,
     check_workers,
     cores,
     settle,
@@ -194,6 +196,9 @@ def _engine(experiment: Experiment, trainer: Trainer, split: Split, settled: Eng
     assert isinstance(settled.together, int)
     hand = together(trainer, e.server.reduce, settled.together) if settled.together > 1 else None
     engine = Sequential(trainer, e.server.reduce, e.clients.cohort, split.test, skip, recalibrate, hand)
+    if settled.kind == "cuda":
+        check_cuda(split.train, split.test)
+        return Cuda(**vars(engine))
     if settled.kind != "workers":
         return engine
     check_workers()

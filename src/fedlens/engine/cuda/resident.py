@@ -1,0 +1,103 @@
+"""What lies on the device for as long as an engine is used: examples, a trainer, slots, the model of the round."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from fedlens.data import Dataset
+from fedlens.engine.cuda.crew import Crew
+from fedlens.engine.cuda.device import Device, Uncaptured
+from fedlens.engine.cuda.exam import Exam
+from fedlens.engine.cuda.examples import Examples, moved, placed
+from fedlens.engine.cuda.slot import Shape, Slot, bound_on
+from fedlens.engine.plan import Visit
+from fedlens.engine.trainer import Trainer
+from fedlens.errors import Problem
+from fedlens.methods.method import Vectors
+from fedlens.tree import Tree
+
+LARGE = 10**6  # weights, from which on few slots are taken
+FEW, MANY = 4, 12  # slots for large and small models: a bet until bench/gpu.py has been run
+
+
+class Resident:
+    """`trainer` is `host`, the trainer on the CPU, moved. `captures`: whether visits are done in slots."""
+
+    def __init__(self, host: Trainer, test: Dataset, device: Device, slots: int | None) -> None:
+        self.host, self.test, self.device = host, test, device
+        where, dtype = device.where, host.bound.vector.dtype
+        bound = bound_on(host.bound.module, where, dtype)
+        self.trainer = replace(host, bound=bound, data=placed(host.data, where), augment=moved(host.augment))
+        if host.kept is not None:
+            vars(self.trainer)["kept"] = host.kept.to(where)  # where the vectors are that it is applied to
+        self.captures = is_captured(host)
+        self.slots = slots or (FEW if host.bound.layout.trained > LARGE else MANY)
+        self.received = {name: torch.zeros_like(bound.gradient) for name in host.method.sends}
+        self._crew: Crew | None = None
+        self._last: tuple[Tensor, int, Tree] | None = None
+
+    def tree(self, tree: Tree) -> Tree:
+        """`tree` on the device; asked for the same again, the same."""
+        vector, version = tree.vector, tree.vector._version
+        if self._last is None or self._last[0] is not vector or self._last[1] != version:
+            self._last = vector, version, tree.with_(vector.to(self.device.where), on(tree.integers, self.device.where))
+        return self._last[2]
+
+    def crew(self, visits: Sequence[Visit]) -> Crew:
+        """Slots that have room for each of `visits`."""
+        shape = Shape.of(visits)
+        if self._crew is None or not self._crew.shape.holds(shape):
+            self.dismiss()
+            self._crew = Crew(shape.twice(), self._slot, self.slots)
+        return self._crew
+
+    def dismiss(self) -> None:
+        """Give up the slots, if there are any."""
+        if self._crew is not None:
+            self.device.finish()
+            self._crew = None
+            gc.collect()  # a graph's step refers to the slot that holds the graph
+
+    @cached_property
+    def exam(self) -> Exam:
+        """The test set, and the module that is examined on it."""
+        compute, bound = self.trainer.compute, self.trainer.bound
+        test = Examples(placed(self.test, self.device.where), bound.vector.dtype, None, compute.channels_last)
+        return Exam(bound, test, len(self.test.classes), compute, self.device.lane())
+
+    @cached_property
+    def examples(self) -> Examples:
+        """What clients train on."""
+        there = self.trainer
+        return Examples(there.data, there.bound.vector.dtype, moved(there.augment), there.compute.channels_last)
+
+    def _slot(self, shape: Shape) -> Slot:
+        return Slot(self.trainer, self.examples, self.device.lane(), shape, self.received)
+
+
+def is_captured(trainer: Trainer) -> bool:
+    """Whether a visit is one row of plain steps; a loss that asks another model shows only when it is called."""
+    method = trainer.method
+    return method.perturb is None and method.own is None and not method.phases and trainer.privacy is None
+
+
+def on(vectors: Vectors, where: torch.device) -> dict[str, Tensor]:
+    """`vectors` on a device."""
+    return {name: vector.to(where) for name, vector in vectors.items()}
+
+
+def tell(cause: Uncaptured, instead: str) -> None:
+    """Warn that what was to be captured is not, unless that was to be expected."""
+    if cause.__cause__ is None:
+        return
+    reason = cause.__cause__.__context__ or cause.__cause__  # ending a failed capture raises once more
+    what, do = "a step cannot be captured as a CUDA graph", "Let the model read nothing back from the device."
+    seen = f"{type(reason).__name__}: {reason}; {instead}"
+    warnings.warn(str(Problem(what, 'engine.kind = "cuda"', seen, do)), RuntimeWarning, stacklevel=2)
