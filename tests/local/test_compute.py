@@ -26,6 +26,11 @@ def test_channels_last_reaches_the_layers_also_for_one_channel(channels):
     torch.testing.assert_close(outputs, conv(images), rtol=1e-12, atol=1e-12)
 
 
+def test_channels_first_is_channels_first_whatever_augmentation_leaves():
+    images = torch.randn(2, 3, 6, 6).contiguous(memory_format=torch.channels_last)
+    assert Compute().forward(lambda inputs: inputs, images).is_contiguous()
+
+
 def test_inputs_that_are_no_images_stay_as_they_are():
     rows = torch.randn(3, 5)
     assert LAST.forward(lambda inputs: inputs, rows) is rows

@@ -249,7 +249,7 @@ class Trainer:
         loss = self.method.loss
         if loss is None:
             return None
-        labels = self.data.labels[torch.from_numpy(visit.indices)]
+        labels = self.data.labels[torch.from_numpy(np.asarray(visit.indices))]
         counts = torch.bincount(labels, minlength=len(self.data.classes))
 
         def value(outputs: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:

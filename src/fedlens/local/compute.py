@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Compute:
-    """`channels_last`: images [B, C, H, W] lie pixel by pixel, not channel by channel, and so do all layers' outputs.
+    """`channels_last`: images [B, C, H, W] lie pixel by pixel, not channel by channel, and so do layers' outputs.
 
     `bfloat16`: convolutions and matrix products of a float32 model run in bfloat16 (torch.autocast); parameters,
     gradients, running statistics, the loss and the update stay float32. It changes results, by some percent of an
@@ -23,8 +23,8 @@ class Compute:
 
     def forward(self, module: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         """The outputs of `module` on `inputs` [B, ...], in the inputs' dtype."""
-        if self.channels_last and inputs.dim() == 4:
-            inputs = _channels_last(inputs)
+        if inputs.dim() == 4:  # what augmentation leaves lies in either layout, and convolutions would follow it
+            inputs = _channels_last(inputs) if self.channels_last else inputs.contiguous()
         if not self.bfloat16:
             return module(inputs)
         with torch.autocast(inputs.device.type, torch.bfloat16):
