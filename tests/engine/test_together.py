@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from small import experiment
@@ -93,6 +94,40 @@ def test_a_client_that_diverges_is_told_as_one_by_one():
             final({"local": Local(batch=4, lr=1e60)}, together=together)
         told.append(str(caught.value))
     assert told[0].split(" step")[0].split(":")[-1] == told[1].split(" step")[0].split(":")[-1]
+
+
+def test_a_client_that_diverges_is_left_out_where_the_others_go_on(monkeypatch):
+    real = Together._sum  # trains a group at one rate, and would not see that one visit has none
+
+    def seen(self, tree, group, *others):
+        return None if any(np.isnan(visit.rate) for visit in group) else real(self, tree, group, *others)
+
+    monkeypatch.setattr(Together, "_sum", seen)
+    runs = []
+    for settings in ({"together": 1}, {"together": 3}, {"together": 3, "kind": "workers", "processes": 2}):
+        federation = prepare(
+            experiment(
+                **job(clients=dataclasses.replace(RAGGED, on_failure="skip"), local=Local(batch=4, lr=0.05)),
+                engine=Engine(**{"kind": "sequential", "precision": "float64", **settings}),
+            )
+        )
+        visits = federation.plan.visits(1)
+        bad = dataclasses.replace(visits[2], rate=float("nan"))
+        outcome = federation.engine.round(federation.start, {}, [*visits[:2], bad, *visits[3:]], {})
+        federation.engine.close()
+        runs.append(outcome)
+        assert [entry["client"] for entry in outcome.skipped] == [bad.client]
+    for other in runs[1:]:
+        torch.testing.assert_close(runs[0].reduced()["update"], other.reduced()["update"], rtol=1e-12, atol=1e-12)
+        assert [r.client for r in other.records] == [r.client for r in runs[0].records]
+
+
+def test_more_clients_together_than_there_is_room_for_uploads_end_all_the_same(monkeypatch):
+    monkeypatch.setattr("fedlens.engine.workers.pool.HELD", 0)
+    for method in ("fedavg", "scaffold"):
+        changes = {"method": method}
+        one, other = final(changes, together=3), final(changes, together=3, kind="workers", processes=2)
+        assert torch.equal(one.tree.vector, other.tree.vector)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ class Outcome:
 
     `rest` [P - T] is the weighted update of frozen parameters and buffers. `squares` is the weighted sum of squared
     update norms, for the coherence of the cohort. `bytes_down` is what one client receives, `bytes_up` what all sent;
-    `within`: of each upload, whether a private mechanism left it as long as it was.
+    `within`: of each upload, whether a private mechanism left it as long as it was. `failed`: in a part of a cohort,
+    the visits that gave nothing.
     """
 
     rest: Accumulator
@@ -49,6 +50,7 @@ class Outcome:
     bytes_up: int = 0
     within: list[bool] = field(default_factory=list)
     most: tuple[int, int] = (-1, 0)
+    failed: list[Failed] = field(default_factory=list)
 
     def reduced(self) -> dict[str, Tensor]:
         """The weighted mean of every upload, or what the experiment's rule makes of the updates."""
@@ -96,6 +98,10 @@ Given = list[Delivery | Failed] | Outcome  # of a group of visits: of each, in t
 class Hand(Protocol):
     """Does visits, some of them together."""
 
+    @property
+    def room(self) -> int:
+        """How many visits' vectors what a group gives may hold: 1 for a sum."""
+
     def groups(self, visits: Sequence[Visit]) -> list[Sequence[Visit]]:
         """`visits`, in the groups that are done together; their order says how sums are rounded."""
 
@@ -110,6 +116,7 @@ class OneByOne:
     """Each visit alone."""
 
     trainer: Trainer
+    room: int = 1
 
     def groups(self, visits: Sequence[Visit]) -> list[Sequence[Visit]]:
         """Each alone, in their order."""
@@ -234,16 +241,22 @@ class Sequential:
 
     def _take(self, outcome: Outcome, group: Sequence[Visit], given: Given) -> None:
         if isinstance(given, Outcome):
-            outcome.merge(given)
+            for failure in given.failed:
+                self._fail(outcome, failure)
+            if given.records:
+                outcome.merge(given)
             return
-        uniform = frozenset(name for name, how in self.trainer.method.weights.items() if how == "uniform")
+        uniform = self.trainer.method.uniform
         for visit, one in zip(group, given, strict=True):
-            if not isinstance(one, Failed):
-                outcome.add(visit, one, uniform, self.rule)
-            elif one.record is None or not self.skip_failures:
-                raise one.error
+            if isinstance(one, Failed):
+                self._fail(outcome, one)
             else:
-                outcome.skipped.append(one.record)
+                outcome.add(visit, one, uniform, self.rule)
+
+    def _fail(self, outcome: Outcome, failure: Failed) -> None:
+        if failure.record is None or not self.skip_failures:
+            raise failure.error
+        outcome.skipped.append(failure.record)
 
 
 def _clip(memory: Vectors) -> float:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlens.engine.failures import attempt
+from fedlens.engine.failures import Failed, attempt
 from fedlens.engine.plan import Visit
-from fedlens.engine.sequential import Given, OneByOne, Outcome
+from fedlens.engine.sequential import Given, Outcome
 from fedlens.engine.trainer import Delivery, Record, Trainer
 from fedlens.local import Optimizer, Trained
 from fedlens.local.chain import Chain, Chunk, Stacked, chain_of, pays, sums, walk
@@ -69,8 +69,7 @@ class Together:
         inputs = data.normalise(images, dtype).flatten(1)
         if self.summed:
             part = self._sum(tree, group, chunk, inputs, labels)
-            # Who leaves the finite numbers is done again alone, for the step at which it did.
-            return OneByOne(self.trainer).work(tree, sends, group, memory, clip) if part is None else part
+            return self._alone(tree, sends, group, memory, clip) if part is None else part
         clients = [self.trainer.client(tree, sends, visit, memory.get(visit.client, {})) for visit in group]
         labels = self._seen(group, chunk, labels)
         trained = self._train(tree, group, clients, chunk, inputs, labels)
@@ -78,6 +77,11 @@ class Together:
             attempt(visit, lambda: self._delivery(tree, sends, visit, memory, clip, client, trained, at))  # noqa: B023
             for at, (visit, client) in enumerate(zip(group, clients, strict=True))
         ]
+
+    @property
+    def room(self) -> int:
+        """Visits whose vectors lie in what a group gives."""
+        return 1 if self.summed else self.many
 
     @cached_property
     def summed(self) -> bool:
@@ -87,8 +91,22 @@ class Together:
         open_ = sender.mechanism is None and not sender.attackers and isinstance(sender.communication.up, Plain)
         return plain and open_ and Optimizer(self.trainer.local).plain and isinstance(self.rule, Mean)
 
+    def _alone(
+        self, tree: Tree, sends: Vectors, group: Sequence[Visit], memory: Mapping[int, Vectors], clip: float
+    ) -> Outcome:
+        """The sum of visits that are done alone, as one left the finite numbers: for the step at which it did."""
+        part = Outcome(Sum())
+        for visit in group:
+            state = memory.get(visit.client, {})
+            one = attempt(visit, lambda: self.trainer.visit(tree, sends, visit, state, clip))  # noqa: B023
+            if isinstance(one, Failed):
+                part.failed.append(one)
+            else:
+                part.add(visit, one, self.trainer.method.uniform, self.rule)
+        return part
+
     def _sum(self, tree: Tree, group: Sequence[Visit], chunk: Chunk, inputs: Tensor, labels: Tensor) -> Outcome | None:
-        uniform = self.trainer.method.weights.get("update") == "uniform"
+        uniform = "update" in self.trainer.method.uniform
         weights = torch.tensor([visit.weight for visit in group], dtype=torch.float64)
         counted = torch.ones_like(weights) if uniform else weights
         made = sums(self.chain, tree.vector, inputs, labels, chunk, counted.to(inputs.dtype), group[0].rate)

@@ -153,6 +153,11 @@ class Method:
         return frozenset(self.finish(one, client)[0])
 
     @property
+    def uniform(self) -> frozenset[str]:
+        """The uploads of which each client counts once."""
+        return frozenset(name for name, how in self.weights.items() if how == "uniform")
+
+    @property
     def personal(self) -> bool:
         """Whether clients end up with models of their own."""
         return self.keeps is not None or self.own is not None

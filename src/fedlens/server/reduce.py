@@ -20,8 +20,8 @@ class Sum:
         self.weight = 0.0
 
     @classmethod
-    def of(cls, total: Tensor, weight: float) -> Sum:
-        """The sum that `total` [P] is already, of vectors whose weights add up to `weight`."""
+    def of(cls, total: Tensor | None, weight: float) -> Sum:
+        """The sum that `total` [P] is already (None: of nothing), of vectors whose weights add up to `weight`."""
         made = cls()
         made.total, made.weight = total, weight
         return made

@@ -81,24 +81,24 @@ def _delivery(answer: Answer, found: dict[str, dict[str, Tensor]]) -> Delivery:
 
 
 def _pack_sums(part: Outcome, slot: Shared) -> Parcel:
-    assert isinstance(part.rest, Sum) and part.rest.total is not None
-    vectors, weights = {"/rest/": part.rest.total}, {}
+    assert isinstance(part.rest, Sum)
+    vectors, weights = {} if part.rest.total is None else {"/rest/": part.rest.total}, {}
     for name, total in part.sums.items():
         assert isinstance(total, Sum) and total.total is not None
         vectors[f"/sum/{name}"], weights[name] = total.total, total.weight
     for client, state in part.memory.items():
         vectors |= {f"{client}/memory/{name}": vector for name, vector in state.items()}
-    rows = {name: getattr(part, name) for name in ("records", "squares", "bytes_up", "within", "most")}
+    rows = {name: getattr(part, name) for name in ("records", "squares", "bytes_up", "within", "most", "failed")}
     return Parcel(slot.write(vectors), Summed(weights, part.rest.weight, _arrays(part.integers), rows))
 
 
 def _unpack_sums(summed: Summed, found: dict[str, dict[str, dict[str, Tensor]]]) -> Outcome:
-    mine = found.pop("")
+    mine = found.pop("", {"sum": {}, "rest": {}})
     memory: dict[int, Vectors] = {}
     for client, parts in found.items():
         memory[int(client)] = {name: vector.clone() for name, vector in parts["memory"].items()}
     sums = {name: Sum.of(mine["sum"][name], weight) for name, weight in summed.weights.items()}
-    (rest,) = mine["rest"].values()
+    rest = next(iter(mine["rest"].values()), None)
     return Outcome(Sum.of(rest, summed.rest), dict(sums), _tensors(summed.integers), memory=memory, **summed.rows)
 
 

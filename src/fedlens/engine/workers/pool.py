@@ -38,11 +38,10 @@ class Model(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Visits, the slot for their answer (in slots of `size` visits), and where the clients' states lie in it."""
+    """Visits, the slot for their answer, and where the clients' states lie in it."""
 
     visits: Sequence[Visit]
     slot: int
-    size: int
     model: Model
     states: Shapes
     clip: float
@@ -71,9 +70,11 @@ class Pool:
         size, dtype = trainer.bound.vector.numel(), trainer.bound.vector.dtype
         optimizer = {"sgd": 1, "adam": 2, "adamw": 2}[trainer.local.optimizer] if trainer.local.keep_optimizer else 0
         # What may travel with a visit: uploads, what method, codec and optimiser remember, a personal model.
-        self.most = size * (8 + len(trainer.method.client_memory) + optimizer) + 64
-        fitting = HELD // (2 * size * trainer.bound.vector.element_size() + 1)
-        self.room = Shared(self.most * max(2 * processes + 2, min(engine.expected, fitting)), dtype)
+        room = engine.hands.room
+        self.width = room * (size * (8 + len(trainer.method.client_memory) + optimizer) + 64)
+        fitting = HELD // (2 * room * size * trainer.bound.vector.element_size() + 1)
+        self.slots = range(max(2 * processes + 2, min(engine.expected, fitting)))
+        self.room = Shared(self.width * len(self.slots), dtype)
         self.model = Shared(size * (1 + len(trainer.method.sends)) + 64, dtype)
         self.engine = engine
         self.hands = [self._start() for _ in range(processes)]
@@ -83,13 +84,9 @@ class Pool:
         integers = {name: value.numpy() for name, value in tree.integers.items()}
         return Model(self.model.write({"model": tree.vector, **sends}), integers)
 
-    def slots_for(self, size: int) -> range:
-        """The slots for answers of `size` visits that there are."""
-        return range(self.room.vector.numel() // (self.most * size))
-
-    def slot(self, number: int, size: int) -> Shared:
-        """One slot for the answer of `size` visits."""
-        return self.room.part(number * self.most * size, self.most * size)
+    def slot(self, number: int) -> Shared:
+        """Room for one answer, number `number` of `slots`."""
+        return self.room.part(number * self.width, self.width)
 
     def run(
         self, order: list[int], task: Callable[[int], Task | Exam | None], name: Callable[[Task | Exam], str]
@@ -233,7 +230,7 @@ def _tree(pool: Pool, model: Model) -> tuple[Tree, Vectors]:
 
 def _done(pool: Pool, task: Task) -> Parcel:
     tree, sends = _tree(pool, task.model)
-    slot = pool.slot(task.slot, task.size)
+    slot = pool.slot(task.slot)
     memory: dict[int, dict[str, torch.Tensor]] = {}
     for key, vector in slot.read(task.states).items():
         client, _, name = key.partition("/")

@@ -70,13 +70,11 @@ class Workers(Sequential):
             return
         pool = self._pool
         model = pool.share(tree, sends)
-        size = max(map(len, groups))
         # Longest first, where all uploads can wait for their turn; else as they are to be taken.
         order = list(range(len(groups)))
-        slots = pool.slots_for(size)
-        if len(slots) >= len(groups):
+        if len(pool.slots) >= len(groups):
             order.sort(key=lambda position: -sum(int(visit.sizes.sum()) for visit in groups[position]))
-        free = list(slots)
+        free = list(pool.slots)
 
         def task(position: int) -> Task | None:
             if not free:
@@ -84,11 +82,11 @@ class Workers(Sequential):
             slot, group = free.pop(), groups[position]
             remembered = {visit.client: memory[visit.client] for visit in group if visit.client in memory}
             flat = {f"{client}/{name}": v for client, state in remembered.items() for name, v in state.items()}
-            return Task(group, slot, size, model, pool.slot(slot, size).write(flat), clip)
+            return Task(group, slot, model, pool.slot(slot).write(flat), clip)
 
         for sent, parcel in self._whole(pool.run(order, task, client_of)):
             assert isinstance(sent, Task)
-            given = unpack(parcel, pool.slot(sent.slot, size))
+            given = unpack(parcel, pool.slot(sent.slot))
             yield given if not isinstance(given, list) else [self._lasting(one) for one in given]
             free.append(sent.slot)
 
