@@ -42,7 +42,8 @@ class Settled(NamedTuple):
 
 class Trial(NamedTuple):
     """What is timed: the engine that `make` makes of settings, on `visits` from `tree`; a run has `rounds` rounds of
-    `steps` steps. `received`: the server's memory. `key`: what a remembered choice holds for."""
+    `steps` steps. `received`: the server's memory; `clip`: a private mechanism's bound. `key`: what a remembered choice
+    holds for."""
 
     make: Callable[[Engine], Sequential]
     tree: Tree
@@ -53,6 +54,7 @@ class Trial(NamedTuple):
     key: str
     layouts: bool
     chunk: int
+    clip: float
 
 
 def settle(wanted: Engine, trial: Trial, memory: Path) -> Settled:
@@ -115,7 +117,7 @@ def _seconds(candidate: Engine, trial: Trial, visits: Sequence[Visit], repeats: 
     try:
         for _ in range(1 + repeats):
             began = time.perf_counter()
-            for _ in engine.work(trial.tree, trial.received, engine.hands.groups(visits), {}, float("inf")):
+            for _ in engine.work(trial.tree, trial.received, engine.hands.groups(visits), {}, trial.clip):
                 pass
             found.append(time.perf_counter() - began)
     finally:

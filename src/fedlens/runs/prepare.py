@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import platform
 
 import numpy as np
@@ -181,6 +182,7 @@ def _settled(
         key,
         layouts=len(split.train.shape) == 3 and any(len(slot.shape) == 4 for slot in start.layout.slots),
         chunk=1 if hand is None else hand.many,
+        clip=math.inf if e.privacy.mechanism is None else e.privacy.mechanism.clip,
     )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
