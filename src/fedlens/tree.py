@@ -122,7 +122,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Bound:
-    """A module whose parameters and buffers are views of `vector`; `gradient` [T] has room for their gradients.
+    """A module whose parameters and buffers are views of `vector`, and whose gradients are views of `gradient`.
 
     Loading a global model is then one copy, an SGD step one `add_`, an update one subtraction.
     """
@@ -171,6 +171,8 @@ def bind(module: nn.Module, dtype: torch.dtype = torch.float32) -> Bound:
             continue
         parameter = parameters[slot.name]
         parameter.data = view
+        if parameter.requires_grad:
+            parameter.grad = gradient[slot.start : slot.start + slot.size].view(slot.shape)
     stored = dict(_stored_buffers(module))
     return Bound(module, layout, vector, gradient, {name: stored[name] for name in layout.integers})
 

@@ -67,7 +67,7 @@ def settle(wanted: Engine, trial: Trial, memory: Path) -> Settled:
         if known and _name(candidate) == known["engine"]:
             return Settled(candidate, f"{known['why']} (as found on this machine before)")
     with _threads(candidates[0]):
-        step = _seconds(candidates[0], trial, [_cut(trial.visits[0], 1)], 1)
+        step = _seconds(candidates[0], trial, [_cut(trial.visits[0], 1)], 3)
     whole = step * trial.steps * trial.rounds
     if whole < WORTH:
         return Settled(candidates[0], "the run is too short for trying others")
