@@ -12,9 +12,10 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEDLENS_CACHE", str(tmp_path / "cache"))
+    # Apart from it: what a run leaves in the cache, as the engine found fastest, is no file of the folder.
+    monkeypatch.setenv("FEDLENS_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 

@@ -30,6 +30,11 @@ class Shared:
         part.vector = self.vector[start : start + numbers]
         return part
 
+    def after(self, shapes: Shapes) -> Shared:
+        """The room behind what lies in it as `shapes` says."""
+        used = sum(math.prod(shape) for _, shape in shapes)
+        return self.part(used, self.vector.numel() - used)
+
     def write(self, named: Mapping[str, Tensor]) -> Shapes:
         """Lay `named` one after another; returns what `read` needs to find them."""
         at = 0

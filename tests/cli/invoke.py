@@ -13,7 +13,7 @@ from fedlens.cli import main
 
 TESTS = Path(__file__).parent.parent
 
-OURS = {"__pycache__", "cache"}
+OURS = {"__pycache__"}
 SMALL = """\
 name = "small"
 rounds = 3

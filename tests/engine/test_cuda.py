@@ -30,6 +30,7 @@ from fedlens.engine.cuda.device import WARM, Gpu, Host, Queue
 from fedlens.engine.cuda.exam import Exam
 from fedlens.engine.cuda.slot import Shape, Slot
 from fedlens.engine.cuda.update import Update
+from fedlens.engine.sequential import Dispatch
 from fedlens.local import Optimizer
 from fedlens.methods import METHODS, Transfer
 from fedlens.runs import prepare
@@ -446,7 +447,7 @@ def test_a_round_that_is_given_up_leaves_the_next_one_whole(federation, monkeypa
     engine = engine_of(federation, slots=2, device=Slow())
     short, *_, long = sorted(federation.plan.visits(1), key=lambda visit: len(visit.batches))
     visits = [short, long]  # the first is through while the other is under way
-    begun = engine.work(federation.start, {}, engine.hands.groups(visits), {}, float("inf"))
+    begun = engine.work(Dispatch(federation.start, {}, {}, float("inf")), engine.hand.groups(visits))
     next(begun)
     begun.close()
     fresh = engine_of(federation, slots=2)

@@ -122,6 +122,20 @@ def test_a_client_that_diverges_is_left_out_where_the_others_go_on(monkeypatch):
         assert [r.client for r in other.records] == [r.client for r in runs[0].records]
 
 
+@pytest.mark.parametrize("method", ["fedavg", "fedprox"])
+def test_references_are_trained_as_they_are_one_by_one(method):
+    # Pooled training is plain and keeps its momentum, whatever the federation's own local work does.
+    local = Local(batch=4, lr=0.05, momentum=0.9)
+    ends = []
+    for many in (1, 3):
+        settings = Engine(kind="sequential", precision="float64", together=many)
+        federation = prepare(experiment(**job(local=local, method=METHODS[method]()), engine=settings))
+        for twin in (federation.pooled(3, 5), federation.redealt()):
+            ends.append(list(advance(twin))[-1].tree.vector)
+    for one, other in zip(ends[:2], ends[2:], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 def test_more_clients_together_than_there_is_room_for_uploads_end_all_the_same(monkeypatch):
     monkeypatch.setattr("fedlens.engine.workers.pool.HELD", 0)
     for method in ("fedavg", "scaffold"):
@@ -137,9 +151,9 @@ def test_more_clients_together_than_there_is_room_for_uploads_end_all_the_same(m
 )
 def test_what_has_no_such_form_is_done_one_by_one(changes):
     engine = prepare(experiment(**job(**changes), engine=Engine(kind="sequential", together=3))).engine
-    assert not isinstance(engine.hands, Together)
+    assert not isinstance(engine.hand, Together)
 
 
 def test_a_chain_is_done_together_where_it_is_asked_for():
     engine = prepare(experiment(**job(), engine=Engine(kind="sequential", together=3))).engine
-    assert isinstance(engine.hands, Together) and engine.hands.many == 3
+    assert isinstance(engine.hand, Together) and engine.hand.many == 3

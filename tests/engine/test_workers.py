@@ -13,6 +13,7 @@ from small import experiment
 
 from fedlens import Clients, ConfigurationError, Engine, Local, RunError
 from fedlens.engine import Trainer, Workers, check_workers
+from fedlens.engine.workers import pool
 from fedlens.methods import METHODS, Transfer
 from fedlens.runs import prepare
 from fedlens.runs.loop import State, advance
@@ -111,6 +112,30 @@ def test_a_process_that_is_killed_in_the_middle_of_a_visit_loses_nothing(monkeyp
     expected = final({})
     monkeypatch.setattr(Trainer, "visit", dies_once)
     assert_same(final({}, kind="workers", processes=2), expected)
+    assert first.exists()
+
+
+def test_a_process_that_is_killed_with_its_answer_laid_out_leaves_the_clients_states_whole(monkeypatch, tmp_path):
+    first, pack = tmp_path / "first", pool.pack
+
+    def dies_once(given, slot):
+        laid = pack(given, slot)
+        if given[0].record.steps and given[0].memory and round_of["now"] == 3 and not first.exists():
+            first.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return laid
+
+    visit, round_of = Trainer.visit, {"now": 0}
+
+    def noted(self, tree, received, visited, state, clip):
+        round_of["now"] = visited.round
+        return visit(self, tree, received, visited, state, clip)
+
+    changes = {"method": METHODS["scaffold"](), "clients": Clients(count=3, cohort=3)}
+    expected = final(changes)
+    monkeypatch.setattr(Trainer, "visit", noted)
+    monkeypatch.setattr(pool, "pack", dies_once)
+    assert_same(final(changes, kind="workers", processes=2), expected)
     assert first.exists()
 
 

@@ -20,11 +20,9 @@ from typing import Any, NamedTuple
 import torch
 
 from fedlens.engine.plan import Visit
-from fedlens.engine.sequential import Sequential
+from fedlens.engine.sequential import Dispatch, Sequential
 from fedlens.engine.settings import Engine
 from fedlens.engine.workers import can_fork
-from fedlens.methods.method import Vectors
-from fedlens.tree import Tree
 
 WORTH = 10.0  # seconds that a run must take before others than the plain engine are tried
 SPENT = 0.03  # of the run's time that trying may take, all candidates together
@@ -41,20 +39,18 @@ class Settled(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What is timed: the engine that `make` makes of settings, on `visits` from `tree`; a run has `rounds` rounds of
-    `steps` steps. `received`: the server's memory; `clip`: a private mechanism's bound. `key`: what a remembered choice
-    holds for."""
+    """What is timed: the engine that `make` makes of settings, on `visits`; a run has `rounds` rounds of `steps` steps.
+    `key`: what a remembered choice holds for. `layouts`: whether images may lie in either; `chunk`: how many clients
+    may be trained together."""
 
     make: Callable[[Engine], Sequential]
-    tree: Tree
-    received: Vectors
+    dispatch: Dispatch
     visits: Sequence[Visit]
     steps: int
     rounds: int
     key: str
     layouts: bool
     chunk: int
-    clip: float
 
 
 def settle(wanted: Engine, trial: Trial, memory: Path) -> Settled:
@@ -98,13 +94,11 @@ def _candidates(wanted: Engine, trial: Trial) -> Iterator[Engine]:
     several = can_fork() and wanted.process_count() > 1
     kinds = ["sequential", "workers"] if several else ["sequential"]
     layouts = ["channels-first", "channels-last"] if trial.layouts else ["channels-first"]
-    alone = wanted.kind == "cuda"  # where clients run beside each other in another way
+    chunk = 1 if wanted.kind == "cuda" else trial.chunk  # there clients run beside each other in another way
     choices = {
         "kind": kinds if wanted.kind == "auto" else [wanted.kind],
         "layout": layouts if wanted.layout == "auto" else [wanted.layout],
-        "together": list(dict.fromkeys([1, 1 if alone else trial.chunk]))
-        if wanted.together == "auto"
-        else [wanted.together],
+        "together": sorted({1, chunk}) if wanted.together == "auto" else [wanted.together],
     }
     for chosen in itertools.product(*choices.values()):
         taken: dict[str, Any] = dict(zip(choices, chosen, strict=True))
@@ -117,7 +111,7 @@ def _seconds(candidate: Engine, trial: Trial, visits: Sequence[Visit], repeats: 
     try:
         for _ in range(1 + repeats):
             began = time.perf_counter()
-            for _ in engine.work(trial.tree, trial.received, engine.hands.groups(visits), {}, trial.clip):
+            for _ in engine.work(trial.dispatch, engine.hand.groups(visits)):
                 pass
             found.append(time.perf_counter() - began)
     finally:
@@ -150,7 +144,8 @@ def _remembered(memory: Path) -> dict[str, dict[str, str]]:
     with suppress(OSError, ValueError):
         found = json.loads(memory.read_text())
         if isinstance(found, dict):
-            return found
+            whole = {"engine", "why"}
+            return {key: one for key, one in found.items() if isinstance(one, dict) and one.keys() >= whole}
     return {}
 
 

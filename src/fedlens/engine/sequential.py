@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -57,24 +58,17 @@ class Outcome:
         return {name: total.mean() for name, total in self.sums.items()}
 
     def merge(self, part: Outcome) -> None:
-        """Add what another part of the cohort came to; all its accumulators are sums."""
+        """Add a part of the cohort that is summed already: of clients without states and integer buffers."""
         for name, total in part.sums.items():
             mine = self.sums.setdefault(name, Sum())
             assert isinstance(mine, Sum) and isinstance(total, Sum)
             mine.merge(total)
         assert isinstance(self.rest, Sum) and isinstance(part.rest, Sum)
         self.rest.merge(part.rest)
-        self._copied(part.most, part.integers)
         self.records += part.records
-        self.memory |= part.memory
         self.squares += part.squares
         self.bytes_up += part.bytes_up
         self.within += part.within
-
-    def _copied(self, most: tuple[int, int], integers: Mapping[str, Tensor]) -> None:
-        """Integer buffers are copied from the client with most examples: a choice that no order of clients changes."""
-        if most > self.most:
-            self.most, self.integers = most, integers
 
     def add(self, visit: Visit, delivery: Delivery, uniform: frozenset[str], rule: AnyReducer) -> None:
         """Add one visit's delivery. Of the uploads `uniform` each client counts once, of others by its weight."""
@@ -87,9 +81,21 @@ class Outcome:
         self.records.append(delivery.record)
         self.bytes_up += delivery.bytes
         self.within.append(delivery.within)
-        self._copied((visit.examples, -visit.client), delivery.integers)
+        # Integer buffers are copied from the client with most examples: a choice that no order of clients changes.
+        if (visit.examples, -visit.client) > self.most:
+            self.most, self.integers = (visit.examples, -visit.client), delivery.integers
         if delivery.memory:
             self.memory[visit.client] = delivery.memory
+
+
+class Dispatch(NamedTuple):
+    """What the visits of a round begin with: the model and the server's memory, as clients receive them, the clients'
+    states by number, the present bound of a private mechanism."""
+
+    tree: Tree
+    sends: Vectors
+    memory: Mapping[int, Vectors]
+    clip: float
 
 
 Given = list[Delivery | Failed] | Outcome  # of a group of visits: of each, in their order, or already summed
@@ -105,9 +111,7 @@ class Hand(Protocol):
     def groups(self, visits: Sequence[Visit]) -> list[Sequence[Visit]]:
         """`visits`, in the groups that are done together; their order says how sums are rounded."""
 
-    def work(
-        self, tree: Tree, sends: Vectors, group: Sequence[Visit], memory: Mapping[int, Vectors], clip: float
-    ) -> Given:
+    def work(self, dispatch: Dispatch, group: Sequence[Visit]) -> Given:
         """What the visits of `group` give."""
 
 
@@ -122,19 +126,25 @@ class OneByOne:
         """Each alone, in their order."""
         return [[visit] for visit in visits]
 
-    def work(
-        self, tree: Tree, sends: Vectors, group: Sequence[Visit], memory: Mapping[int, Vectors], clip: float
-    ) -> Given:
+    def work(self, dispatch: Dispatch, group: Sequence[Visit]) -> list[Delivery | Failed]:
         """What each visit of `group` gives."""
-        work = self.trainer.visit
-        return [attempt(v, lambda: work(tree, sends, v, memory.get(v.client, {}), clip)) for v in group]  # noqa: B023
+        return [attempt(visit, lambda: self._visit(dispatch, visit)) for visit in group]  # noqa: B023
+
+    def _visit(self, dispatch: Dispatch, visit: Visit) -> Delivery:
+        tree, sends, memory, clip = dispatch
+        return self.trainer.visit(tree, sends, visit, memory.get(visit.client, {}), clip)
+
+
+def one_by_one(trainer: Trainer, rule: AnyReducer) -> Hand:
+    """The hand that does each visit alone, whatever the rule."""
+    return OneByOne(trainer)
 
 
 @dataclass(frozen=True)
 class Sequential:
     """The oracle engine: one bound module, reused client by client. `expected`: m, the clients wanted in a round.
 
-    `test`: what models are examined on. `hand`: who does visits; None: each alone, by the trainer.
+    `test`: what models are examined on. `hire` says who does the visits of a trainer whose uploads a rule reduces.
     """
 
     trainer: Trainer
@@ -143,7 +153,7 @@ class Sequential:
     test: Dataset
     skip_failures: bool = False
     recalibrate: bool = False
-    hand: Hand | None = None
+    hire: Callable[[Trainer, AnyReducer], Hand] = one_by_one
 
     def round(self, tree: Tree, received: Vectors, visits: Sequence[Visit], memory: Mapping[int, Vectors]) -> Outcome:
         """Run `visits` from `tree`. `received`: the server's memory; `memory`: the clients' states by number.
@@ -157,8 +167,8 @@ class Sequential:
         clip, kept = _clip(received), self.trainer.kept
         sends: Vectors = {name: received[name] for name in self.trainer.method.sends}
         tree, sends, outcome.bytes_down = self.trainer.sender.received(tree, sends, kept)
-        groups = self.hands.groups(visits)
-        for group, given in zip(groups, self.work(tree, sends, groups, memory, clip), strict=True):
+        groups = self.hand.groups(visits)
+        for group, given in zip(groups, self.work(Dispatch(tree, sends, memory, clip), groups), strict=True):
             self._take(outcome, group, given)
         if not outcome.records:
             raise all_failed(visits, outcome.skipped)
@@ -166,22 +176,15 @@ class Sequential:
         outcome.records.sort(key=lambda record: place[record.client])
         return outcome
 
-    def work(
-        self,
-        tree: Tree,
-        sends: Vectors,
-        groups: Sequence[Sequence[Visit]],
-        memory: Mapping[int, Vectors],
-        clip: float,
-    ) -> Iterator[Given]:
+    def work(self, dispatch: Dispatch, groups: Sequence[Sequence[Visit]]) -> Iterator[Given]:
         """What each of `groups` gives, in their order; a vector in it is good until the next is asked for."""
         for group in groups:
-            yield self.hands.work(tree, sends, group, memory, clip)
+            yield self.hand.work(dispatch, group)
 
-    @property
-    def hands(self) -> Hand:
+    @cached_property
+    def hand(self) -> Hand:
         """Who does visits."""
-        return OneByOne(self.trainer) if self.hand is None else self.hand
+        return self.hire(self.trainer, self.rule)
 
     def evaluate(
         self,

@@ -7,7 +7,7 @@ steps; what they give differs from one by one by rounding alone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,17 +17,22 @@ from torch import Tensor
 
 from fedlens.engine.failures import Failed, attempt
 from fedlens.engine.plan import Visit
-from fedlens.engine.sequential import Given, Outcome
+from fedlens.engine.sequential import Dispatch, Given, Hand, OneByOne, Outcome
 from fedlens.engine.trainer import Delivery, Record, Trainer
 from fedlens.local import Optimizer, Trained
 from fedlens.local.chain import Chain, Chunk, Stacked, chain_of, pays, sums, walk
 from fedlens.methods import Client
-from fedlens.methods.method import Vectors, send_update
+from fedlens.methods.method import send_update
 from fedlens.server import AnyReducer, Mean, Plain, Sum
 from fedlens.tree import Tree
 
 # Clients in a pass. Sums of plain updates take large products well; weights for each client must stay in the caches.
 SUMMED, HELD = 50, 5
+
+
+def in_groups(trainer: Trainer, rule: AnyReducer, many: int) -> Hand:
+    """A hand for `many` clients at once where there can be one, else for each alone."""
+    return together(trainer, rule, many) or OneByOne(trainer)
 
 
 def together(trainer: Trainer, rule: AnyReducer, many: int | None = None) -> Together | None:
@@ -58,9 +63,7 @@ class Together:
         order = sorted(visits, key=lambda visit: (-len(visit.batches), -visit.examples))
         return [order[start : start + self.many] for start in range(0, len(order), self.many)]
 
-    def work(
-        self, tree: Tree, sends: Vectors, group: Sequence[Visit], memory: Mapping[int, Vectors], clip: float
-    ) -> Given:
+    def work(self, dispatch: Dispatch, group: Sequence[Visit]) -> Given:
         """What the visits of `group` give: one sum, where nobody looks at single uploads."""
         chunk = Chunk.of([list(visit.batches) for visit in group])
         chosen = torch.from_numpy(chunk.chosen)
@@ -68,13 +71,13 @@ class Together:
         images, labels = data.rows(chosen)
         inputs = data.normalise(images, dtype).flatten(1)
         if self.summed:
-            part = self._sum(tree, group, chunk, inputs, labels)
-            return self._alone(tree, sends, group, memory, clip) if part is None else part
+            part = self._sum(dispatch.tree, group, chunk, inputs, labels)
+            return self._alone(dispatch, group) if part is None else part
+        tree, sends, memory, _ = dispatch
         clients = [self.trainer.client(tree, sends, visit, memory.get(visit.client, {})) for visit in group]
-        labels = self._seen(group, chunk, labels)
-        trained = self._train(tree, group, clients, chunk, inputs, labels)
+        trained = self._train(tree, group, clients, chunk, inputs, self._seen(group, chunk, labels))
         return [
-            attempt(visit, lambda: self._delivery(tree, sends, visit, memory, clip, client, trained, at))  # noqa: B023
+            attempt(visit, lambda: self._delivery(dispatch, visit, client, trained, at))  # noqa: B023
             for at, (visit, client) in enumerate(zip(group, clients, strict=True))
         ]
 
@@ -91,14 +94,11 @@ class Together:
         open_ = sender.mechanism is None and not sender.attackers and isinstance(sender.communication.up, Plain)
         return plain and open_ and Optimizer(self.trainer.local).plain and isinstance(self.rule, Mean)
 
-    def _alone(
-        self, tree: Tree, sends: Vectors, group: Sequence[Visit], memory: Mapping[int, Vectors], clip: float
-    ) -> Outcome:
+    def _alone(self, dispatch: Dispatch, group: Sequence[Visit]) -> Outcome:
         """The sum of visits that are done alone, as one left the finite numbers: for the step at which it did."""
         part = Outcome(Sum())
         for visit in group:
-            state = memory.get(visit.client, {})
-            one = attempt(visit, lambda: self.trainer.visit(tree, sends, visit, state, clip))  # noqa: B023
+            (one,) = OneByOne(self.trainer).work(dispatch, [visit])
             if isinstance(one, Failed):
                 part.failed.append(one)
             else:
@@ -150,17 +150,8 @@ class Together:
             correct = lambda gradient, weights: hook(gradient, weights, _first(whole, len(weights)))  # noqa: E731
         return self.chain.train(tree.vector, inputs, labels, chunk, rate, optimizer, correct)
 
-    def _delivery(
-        self,
-        tree: Tree,
-        sends: Vectors,
-        visit: Visit,
-        memory: Mapping[int, Vectors],
-        clip: float,
-        client: Client,
-        trained: Stacked,
-        at: int,
-    ) -> Delivery:
+    def _delivery(self, dispatch: Dispatch, visit: Visit, client: Client, trained: Stacked, at: int) -> Delivery:
+        tree, sends, memory, clip = dispatch
         state, vector, losses = memory.get(visit.client, {}), trained.weights[at], trained.losses[at]
         losses = losses[: len(visit.batches)]
         if not (torch.isfinite(losses).all() and torch.isfinite(vector.norm())):

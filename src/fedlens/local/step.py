@@ -185,13 +185,13 @@ def _plain_step(bound: Bound, work: Work, number: int, batch: Batch) -> float:
     try:
         loss = work.error(bound, *batch)
         value = loss.item()
-        if not math.isfinite(value):
-            raise Diverged(number, value, work.rate, f"loss is {value}")
-        found = torch.autograd.grad(loss, bound.parameters, allow_unused=True)
-    except Diverged:
-        raise
+        # A gradient that is not finite must not be asked for: large layers would take it as a step.
+        finite = math.isfinite(value)
+        found = torch.autograd.grad(loss, bound.parameters, allow_unused=True) if finite else ()
     except Exception as error:
         raise Broken(number) from error
+    if not finite:
+        raise Diverged(number, value, work.rate, f"loss is {value}")
     weights = [weight for weight, gradient in zip(bound.parameters, found, strict=True) if gradient is not None]
     if weights:
         with torch.no_grad():

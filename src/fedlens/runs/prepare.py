@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 import platform
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ from fedlens.engine import (
     cores,
     settle,
 )
-from fedlens.engine.together import together
+from fedlens.engine.sequential import Dispatch, one_by_one
+from fedlens.engine.together import in_groups, together
 from fedlens.errors import ConfigurationError, DataError
 from fedlens.local.augment import AUGMENTATIONS
 from fedlens.local.private import check_examples_are_separate
@@ -174,15 +176,13 @@ def _settled(
     hand = together(trainer, e.server.reduce)
     trial = Trial(
         lambda engine: _engine(experiment, trainer, split, engine),
-        start,
-        received,
+        Dispatch(start, received, {}, math.inf if e.privacy.mechanism is None else e.privacy.mechanism.clip),
         [plan.visit(int(client), 1) for client in some],
         steps,
         e.rounds,
         key,
         layouts=len(split.train.shape) == 3 and any(len(slot.shape) == 4 for slot in start.layout.slots),
         chunk=1 if hand is None else hand.many,
-        clip=math.inf if e.privacy.mechanism is None else e.privacy.mechanism.clip,
     )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -196,15 +196,15 @@ def _engine(experiment: Experiment, trainer: Trainer, split: Split, settled: Eng
     e, trainer = experiment, dataclasses.replace(trainer, compute=settled.compute)
     skip, recalibrate = e.clients.on_failure == "skip", e.server.statistics == "recalibrate"
     assert isinstance(settled.together, int)
-    hand = together(trainer, e.server.reduce, settled.together) if settled.together > 1 else None
-    engine = Sequential(trainer, e.server.reduce, e.clients.cohort, split.test, skip, recalibrate, hand)
+    hire = partial(in_groups, many=settled.together) if settled.together > 1 else one_by_one
+    parts = (trainer, e.server.reduce, e.clients.cohort, split.test, skip, recalibrate, hire)
     if settled.kind == "cuda":
         check_cuda(split.train, split.test)
-        return Cuda(**vars(engine))
-    if settled.kind != "workers":
-        return engine
-    check_workers()
-    return Workers(**vars(engine), processes=settled.process_count())
+        return Cuda(*parts)
+    if settled.kind == "workers":
+        check_workers()
+        return Workers(*parts, processes=settled.process_count())
+    return Sequential(*parts)
 
 
 def _kept_apart(experiment: Experiment) -> None:

@@ -28,7 +28,7 @@ from fedlens.engine.cuda.device import Device, Gpu, Uncaptured
 from fedlens.engine.cuda.examples import in_memory
 from fedlens.engine.cuda.resident import Resident, on, tell
 from fedlens.engine.plan import Visit
-from fedlens.engine.sequential import Given, Outcome, Sequential
+from fedlens.engine.sequential import Dispatch, Given, Outcome, Sequential
 from fedlens.errors import ConfigurationError
 from fedlens.local.evaluate import Tally
 from fedlens.methods.method import Vectors
@@ -72,17 +72,10 @@ class Cuda(Sequential):
         outcome.integers = on(outcome.integers, CPU)
         return outcome
 
-    def work(
-        self,
-        tree: Tree,
-        sends: Vectors,
-        groups: Sequence[Sequence[Visit]],
-        memory: Mapping[int, Vectors],
-        clip: float,
-    ) -> Iterator[Given]:
+    def work(self, dispatch: Dispatch, groups: Sequence[Sequence[Visit]]) -> Iterator[Given]:
         """What each of `groups` gives, in their order; a vector in it is good until the next is asked for."""
         with self.device.exact():
-            cohort = Cohort(self._here, tree, sends, memory, clip, self._summed)
+            cohort = Cohort(self._here, *dispatch, self._summed)
             given = cohort.give([visit for group in groups for visit in group])
             for group in groups:
                 yield [next(given) for _ in group]

@@ -13,6 +13,7 @@ from fedlens.engine.sequential import Given, Outcome
 from fedlens.engine.trainer import Delivery, Record
 from fedlens.methods.method import Vectors
 from fedlens.server import Sum
+from fedlens.server.collect import Accumulator
 from fedlens.shared import Shapes, Shared
 
 Arrays = dict[str, np.ndarray]
@@ -28,11 +29,10 @@ class Answer(NamedTuple):
 
 
 class Summed(NamedTuple):
-    """All of an outcome that is no vector."""
+    """All of a sum that is no vector; clients with states or integer buffers are not summed."""
 
     weights: dict[str, float]
     rest: float
-    integers: Arrays
     rows: dict[str, Any]
 
 
@@ -86,20 +86,14 @@ def _pack_sums(part: Outcome, slot: Shared) -> Parcel:
     for name, total in part.sums.items():
         assert isinstance(total, Sum) and total.total is not None
         vectors[f"/sum/{name}"], weights[name] = total.total, total.weight
-    for client, state in part.memory.items():
-        vectors |= {f"{client}/memory/{name}": vector for name, vector in state.items()}
-    rows = {name: getattr(part, name) for name in ("records", "squares", "bytes_up", "within", "most", "failed")}
-    return Parcel(slot.write(vectors), Summed(weights, part.rest.weight, _arrays(part.integers), rows))
+    rows = {name: getattr(part, name) for name in ("records", "squares", "bytes_up", "within", "failed")}
+    return Parcel(slot.write(vectors), Summed(weights, part.rest.weight, rows))
 
 
 def _unpack_sums(summed: Summed, found: dict[str, dict[str, dict[str, Tensor]]]) -> Outcome:
-    mine = found.pop("", {"sum": {}, "rest": {}})
-    memory: dict[int, Vectors] = {}
-    for client, parts in found.items():
-        memory[int(client)] = {name: vector.clone() for name, vector in parts["memory"].items()}
-    sums = {name: Sum.of(mine["sum"][name], weight) for name, weight in summed.weights.items()}
-    rest = next(iter(mine["rest"].values()), None)
-    return Outcome(Sum.of(rest, summed.rest), dict(sums), _tensors(summed.integers), memory=memory, **summed.rows)
+    mine = found.get("", {"sum": {}, "rest": {}})  # empty where every client failed
+    sums: dict[str, Accumulator] = {name: Sum.of(mine["sum"][name], w) for name, w in summed.weights.items()}
+    return Outcome(Sum.of(mine["rest"].get(""), summed.rest), sums, **summed.rows)
 
 
 def _arrays(integers: Vectors) -> Arrays:

@@ -17,7 +17,7 @@ import torch
 
 from fedlens.engine.plan import Visit
 from fedlens.engine.profile import Sampler, of_a_worker
-from fedlens.engine.sequential import Sequential
+from fedlens.engine.sequential import Dispatch, Sequential
 from fedlens.engine.workers.parcel import Parcel, pack
 from fedlens.errors import RunError
 from fedlens.local.evaluate import Tally
@@ -38,7 +38,8 @@ class Model(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Visits, the slot for their answer, and where the clients' states lie in it."""
+    """Visits, and the slot in which the clients' `states` lie; the answer goes behind them, so that they are whole for
+    another process if this one ends."""
 
     visits: Sequence[Visit]
     slot: int
@@ -68,10 +69,11 @@ class Pool:
     def __init__(self, engine: Sequential, processes: int) -> None:
         trainer = engine.trainer
         size, dtype = trainer.bound.vector.numel(), trainer.bound.vector.dtype
+        uploads, room = len(trainer.parts), engine.hand.room
         optimizer = {"sgd": 1, "adam": 2, "adamw": 2}[trainer.local.optimizer] if trainer.local.keep_optimizer else 0
-        # What may travel with a visit: uploads, what method, codec and optimiser remember, a personal model.
-        room = engine.hands.room
-        self.width = room * (size * (8 + len(trainer.method.client_memory) + optimizer) + 64)
+        # What a client remembers: of the method, of the codec for each upload, of the optimiser, of its own model.
+        state = len(trainer.method.client_memory) + uploads + optimizer + 1
+        self.width = room * (size * (2 * state + uploads + 1) + 64)  # the state there and back, uploads, the rest
         fitting = HELD // (2 * room * size * trainer.bound.vector.element_size() + 1)
         self.slots = range(max(2 * processes + 2, min(engine.expected, fitting)))
         self.room = Shared(self.width * len(self.slots), dtype)
@@ -102,7 +104,7 @@ class Pool:
         for turn in range(len(order)):
             while turn not in done:
                 while idle and waiting and (given := task(waiting[0])) is not None:
-                    self._give(idle.pop(), waiting.pop(0), given, 1, busy)
+                    self._give(idle.pop(), waiting.pop(0), given, 1, busy, name(given))
                 for ready in wait(list(busy)):
                     assert isinstance(ready, Connection)
                     position, given, attempt, hand = busy.pop(ready)
@@ -111,14 +113,16 @@ class Pool:
                         idle.append(hand)
                     except (EOFError, ConnectionError):
                         fresh = self._replaced(hand, attempt, name(given))
-                        self._give(fresh, position, given, attempt + 1, busy)
+                        self._give(fresh, position, given, attempt + 1, busy, name(given))
             yield done.pop(turn)
 
-    def _give(self, hand: Hand, position: int, given: Task | Exam, attempt: int, busy: dict[Connection, Any]) -> None:
+    def _give(
+        self, hand: Hand, position: int, given: Task | Exam, attempt: int, busy: dict[Connection, Any], where: str
+    ) -> None:
         try:
             hand.connection.send(given)
         except (BrokenPipeError, ConnectionError):  # it ended while it had nothing to do
-            hand = self._replaced(hand, attempt, "")
+            hand = self._replaced(hand, attempt, where)
             hand.connection.send(given)
         busy[hand.connection] = position, given, attempt, hand
 
@@ -235,7 +239,8 @@ def _done(pool: Pool, task: Task) -> Parcel:
     for key, vector in slot.read(task.states).items():
         client, _, name = key.partition("/")
         memory.setdefault(int(client), {})[name] = vector.clone()
-    return pack(pool.engine.hands.work(tree, sends, task.visits, memory, task.clip), slot)
+    given = pool.engine.hand.work(Dispatch(tree, sends, memory, task.clip), task.visits)
+    return pack(given, slot.after(task.states))
 
 
 def _examination(pool: Pool, exam: Exam) -> Tally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -19,13 +19,12 @@ from typing import Any, Literal
 import numpy as np
 
 from fedlens.engine.plan import Visit
-from fedlens.engine.sequential import Given, Sequential
+from fedlens.engine.sequential import Dispatch, Given, Sequential
 from fedlens.engine.trainer import Delivery
 from fedlens.engine.workers.parcel import unpack
 from fedlens.engine.workers.pool import Exam, Pool, Task, client_of, examined
 from fedlens.errors import ConfigurationError
 from fedlens.local.evaluate import BATCH, Tally
-from fedlens.methods.method import Vectors
 from fedlens.server import Mean
 from fedlens.tree import Tree
 
@@ -56,19 +55,12 @@ class Workers(Sequential):
 
     processes: int = 2
 
-    def work(
-        self,
-        tree: Tree,
-        sends: Vectors,
-        groups: Sequence[Sequence[Visit]],
-        memory: Mapping[int, Vectors],
-        clip: float,
-    ) -> Iterator[Given]:
+    def work(self, dispatch: Dispatch, groups: Sequence[Sequence[Visit]]) -> Iterator[Given]:
         """What each of `groups` gives, in their order; a vector in it is good until the next is asked for."""
         if len(groups) < 2:  # a process more would only add its overhead
-            yield from super().work(tree, sends, groups, memory, clip)
+            yield from super().work(dispatch, groups)
             return
-        pool = self._pool
+        pool, (tree, sends, memory, clip) = self._pool, dispatch
         model = pool.share(tree, sends)
         # Longest first, where all uploads can wait for their turn; else as they are to be taken.
         order = list(range(len(groups)))
@@ -86,7 +78,7 @@ class Workers(Sequential):
 
         for sent, parcel in self._whole(pool.run(order, task, client_of)):
             assert isinstance(sent, Task)
-            given = unpack(parcel, pool.slot(sent.slot))
+            given = unpack(parcel, pool.slot(sent.slot).after(sent.states))
             yield given if not isinstance(given, list) else [self._lasting(one) for one in given]
             free.append(sent.slot)
 
