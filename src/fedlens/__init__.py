@@ -10,9 +10,10 @@ from fedlens._version import __version__
 
 if TYPE_CHECKING:
     from fedlens.data import Data, Dataset, Split
+    from fedlens.diagnosis import Certainty, Declared, Finding, Job, Upload
     from fedlens.engine import Engine, Network
     from fedlens.errors import ConfigurationError, DataError, FedlensError, RunError
-    from fedlens.front import Run, run
+    from fedlens.front import Run, diagnose, run
     from fedlens.local import Local, Schedule
     from fedlens.methods import (
         Method,
@@ -48,9 +49,10 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "data": ("Data", "Dataset", "Split"),
+    "diagnosis": ("Certainty", "Declared", "Finding", "Job", "Upload"),
     "engine": ("Engine", "Network"),
     "errors": ("ConfigurationError", "DataError", "FedlensError", "RunError"),
-    "front": ("Run", "run"),
+    "front": ("Run", "diagnose", "run"),
     "local": ("Local", "Schedule"),
     "methods": (
         "Method",

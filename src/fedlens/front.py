@@ -1,23 +1,32 @@
-"""The front door for Python: run an experiment and get a Run to look at. Objects first, printing second."""
+"""The front door for Python: run an experiment, diagnose a job. Objects first, printing second."""
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from torch import nn
 
+from fedlens.diagnosis.passive import findings
+from fedlens.diagnosis.patient import PATIENCE, Subject
+from fedlens.diagnosis.plain import plain
 from fedlens.errors import ConfigurationError
 from fedlens.report import render_summary, write_report
+from fedlens.report.doctor import render_findings
 from fedlens.runs import Experiment, Progress, execute, initial_model, load_experiment
-from fedlens.runs.store import Journal
+from fedlens.runs.store import Journal, write_atomically
 from fedlens.tree import Tree
+
+if TYPE_CHECKING:
+    from fedlens.diagnosis.doctor import Diagnosis, Told
 
 
 def run(
@@ -34,8 +43,34 @@ def run(
     The arguments and errors are those of `fedlens.runs.execute`.
     """
     done = Run(execute(experiment, out=out, resume=resume, progress=progress, command=command, profile=profile))
+    done.look()
     done.report()
     return done
+
+
+def diagnose(
+    what: Run | str | Path | Callable[..., Any] | Any,
+    *,
+    fix: bool = False,
+    patience: float = PATIENCE,
+    tell: Told | None = None,
+) -> Diagnosis:
+    """Examine `what`: a Run, a run folder, "FILE.py:FUNCTION", a function that makes a fedlens.Job, or such a job.
+
+    `fix` also tries the remedies and proves them at equal budget. `patience`: seconds for one call of the job's own
+    code. A job itself is copied for every part of the examination; give a function where it cannot be.
+    """
+    # What examines needs scikit-learn, which takes as long to load as the rest.
+    from fedlens.diagnosis.doctor import diagnose as examine
+    from fedlens.diagnosis.target import subject_of
+
+    if isinstance(what, Run | str | Path):
+        subject = subject_of(str(what.path if isinstance(what, Run) else what), patience)
+    elif callable(what):
+        subject = Subject(what, getattr(what, "__name__", "job"), patience)
+    else:
+        subject = Subject(lambda: copy.deepcopy(what), type(what).__name__, patience)
+    return examine(subject, fix=fix, tell=tell)
 
 
 class Run:
@@ -90,12 +125,27 @@ class Run:
             raise ConfigurationError("the run has no checkpoint", where=str(self.path), do="Resume it first.")
         return state.load_into(module)
 
+    def look(self) -> None:
+        """Write findings.json: what the run's own record says of causes, without running anything."""
+        found = findings(self.experiment, self.summary, Journal(self.path).rows())
+        told = {"suspects": plain(found), "noted": [], "ruled_out": [], "treatments": [], "evidence": None}
+        write_atomically(self.path / "findings.json", json.dumps(told, indent=1, allow_nan=False) + "\n")
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """What findings.json names; [] on a healthy run."""
+        path = self.path / "findings.json"
+        found: list[dict[str, Any]] = json.loads(path.read_text())["suspects"] if path.is_file() else []
+        return found
+
     def report(self) -> Path:
         """Write report.html anew and return its path."""
         return write_report(self.path)
 
     def __rich__(self) -> RenderableType:
-        return render_summary(self.summary)
+        if not self.findings:
+            return render_summary(self.summary)
+        return Group(render_summary(self.summary), render_findings(self.findings, str(self.path)))
 
     def __repr__(self) -> str:
         console = Console(width=100, color_system=None, file=io.StringIO())

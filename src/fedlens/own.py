@@ -2,7 +2,7 @@
 
 Knows: how to find and call one, and how each way of failing is told.
 Does not know: what the function is for.
-Offers: call.
+Offers: call, found.
 """
 
 from __future__ import annotations
@@ -25,12 +25,8 @@ def call(path: str, where: str, offered: Mapping[str, object] | None = None) -> 
     The current folder is importable. Raises ConfigurationError, naming the setting `where`, if the module or the
     function is not found, or if the function cannot be called so or raises.
     """
-    module_name, _, attribute = path.partition(":")
-    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
-        do = "Write package.module:function, for example my_models:small."
-        raise ConfigurationError(f"'{path}' does not name a function", where=where, do=do)
+    function = found(path, where)
     try:
-        function = _function(_module(module_name), attribute, path)
         arguments = _arguments(function, offered or {}, path)
     except ConfigurationError as error:
         raise ConfigurationError.of([replace(problem, where=where) for problem in error.problems]) from error.__cause__
@@ -41,6 +37,18 @@ def call(path: str, where: str, offered: Mapping[str, object] | None = None) -> 
     except (Exception, SystemExit) as error:  # a function that exits must not pass for a run that ended well
         do = "Correct the function; -v shows the whole traceback."
         raise ConfigurationError(f"'{path}' failed", where=where, seen=_brief(error), do=do) from error
+
+
+def found(path: str, where: str) -> Callable[..., object]:
+    """The function that `path` names. Raises ConfigurationError, naming the setting `where`."""
+    module_name, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
+        do = "Write package.module:function, for example my_models:small."
+        raise ConfigurationError(f"'{path}' does not name a function", where=where, do=do)
+    try:
+        return _function(_module(module_name), attribute, path)
+    except ConfigurationError as error:
+        raise ConfigurationError.of([replace(problem, where=where) for problem in error.problems]) from error.__cause__
 
 
 def _module(name: str) -> ModuleType:

@@ -18,6 +18,7 @@ FLOORS = [
     ["server", "methods"],
     ["engine"],
     ["runs"],
+    ["diagnosis"],
     ["report"],
     ["front"],
     ["cli"],

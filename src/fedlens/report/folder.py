@@ -24,7 +24,7 @@ class Record:
     """Everything a run folder holds. `missing`: one sentence for each thing that could not be read.
 
     `counts`: training samples [clients, classes]; `visits`: one array per quantity, one entry per client visit;
-    `references`: the evaluated rows of each reference run.
+    `references`: the evaluated rows of each reference run. `findings`: findings.json, empty where there is none.
     """
 
     path: Path
@@ -38,6 +38,7 @@ class Record:
     counts: np.ndarray | None
     visits: dict[str, np.ndarray]
     missing: tuple[str, ...]
+    findings: Row
 
     @property
     def name(self) -> str:
@@ -100,7 +101,17 @@ def read_run(folder: Path) -> Record:
         counts=_counts(folder / "clients" / "partition.npz", missing),
         visits=_visits(folder / "clients", missing),
         missing=tuple(missing),
+        findings=_findings(folder / "findings.json"),
     )
+
+
+def _findings(path: Path) -> Row:
+    """What the doctor wrote of the run; empty where it did not: the run is whole without."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("suspects"), list) else {}
 
 
 def is_run(folder: Path) -> bool:

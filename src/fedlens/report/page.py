@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fedlens.report import story
+from fedlens.report.doctor import CERTAINTY, drawn
 from fedlens.report.folder import Record, read_run
 
 Drawing = dict[str, str]
@@ -21,7 +23,11 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     folder = Path(folder)
     record = read_run(folder)
     path = Path(out) if out is not None else folder / "report.html"
-    text = render_page(record)
+    return write_page(render_page(record), path)
+
+
+def write_page(text: str, path: Path) -> Path:
+    """Write a page to `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".html")
     try:
@@ -37,11 +43,17 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 def render_page(record: Record) -> str:
     """The page as text. Everything that comes from files is escaped; only our own SVG is not."""
-    from jinja2 import Environment, StrictUndefined
+    return rendered("page.html.j2", view(record))
 
-    template = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(view(record))
+
+def rendered(template: str, shown: Mapping[str, Any]) -> str:
+    """`template` of this folder with what it shows."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(autoescape=True, loader=loader, **options)
+    return environment.get_template(template).render(shown)
 
 
 def view(record: Record) -> dict[str, Any]:
@@ -60,6 +72,9 @@ def view(record: Record) -> dict[str, Any]:
         "further": story.further(record),
         "notable": [str(sentence) for sentence in record.summary.get("notable") or []],
         "skipped": story.skipped(record),
+        "words": CERTAINTY,
+        "told": record.findings,
+        "told_drawings": drawn(record.findings) if record.findings and record.findings["suspects"] else [],
         "figures": [drawing for drawing in drawings if drawing["name"] != "split"],
         "split": next((drawing for drawing in drawings if drawing["name"] == "split"), None),
         "split_rows": story.split_rows(record),

@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from fedlens.data import Split
 from fedlens.engine import Exchange, Federated, Plan, Pooled, Sender, Sequential, Settled, Visit, Workers
 from fedlens.engine.plan import Passes
 from fedlens.local import Local
-from fedlens.methods import fedavg
+from fedlens.methods import Lesson, fedavg
 from fedlens.models import Cost
 from fedlens.partition import Partition, redeal
 from fedlens.runs.experiment import Experiment
 from fedlens.seeds import generator
 from fedlens.server import Mean
 from fedlens.tree import Tree
+
+
+@dataclass(frozen=True)
+class Lent:
+    """Data, their deal, a network with its first weights, and a loss, in memory instead of by name.
+
+    `loss` (outputs [B, C], labels [B], lesson) -> scalar; None is the method's own. The network is copied.
+    """
+
+    split: Split
+    deal: Partition
+    module: nn.Module
+    loss: Callable[[Tensor, Tensor, Lesson], Tensor] | None = None
+
+    def taught(self, experiment: Experiment) -> Experiment:
+        """`experiment` with this loss in its method."""
+        if self.loss is None:
+            return experiment
+        return dataclasses.replace(experiment, method=dataclasses.replace(experiment.method, loss=self.loss))
 
 
 @dataclass(frozen=True)

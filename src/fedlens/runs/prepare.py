@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import math
@@ -42,16 +43,19 @@ from fedlens.models import Cost, build, cost
 from fedlens.models.halves import Halves, build_halves
 from fedlens.partition import Natural, Partition, holdout
 from fedlens.runs.experiment import Experiment
-from fedlens.runs.federation import Federation
+from fedlens.runs.federation import Federation, Lent
 from fedlens.seeds import generator, torch_seed
 from fedlens.tree import Tree, bind
 
 BACKWARD_TOO = 3  # a step costs a forward pass and, for gradients by input and by weight, twice as much again
 
 
-def prepare(experiment: Experiment) -> Federation:
-    """Load, deal and build. Raises DataError or ConfigurationError; nothing has been trained or written then."""
-    split = load(experiment.data)
+def prepare(experiment: Experiment, lent: Lent | None = None) -> Federation:
+    """Load, deal and build, or take what is `lent` in place of what the experiment names.
+
+    Raises DataError or ConfigurationError; nothing has been trained or written then.
+    """
+    split = load(experiment.data) if lent is None else lent.split
     if experiment.data.augment != "none" and (split.train.images.dtype != torch.uint8 or split.train.images.dim() != 4):
         raise ConfigurationError(
             "augmentation needs uint8 images [N, C, H, W]",
@@ -62,9 +66,12 @@ def prepare(experiment: Experiment) -> Federation:
     if len(split.train.classes) < 2:
         seen = f"one class, {split.train.classes[0]!r}"
         raise DataError("there is nothing to tell apart", where=experiment.data.source, seen=seen, do="Add a class.")
-    deal, held = _dealt(experiment, split)
+    deal, held = _dealt(experiment, split) if lent is None else (lent.deal, None)
     exchange = _exchange(experiment, split)
-    module = _drawn(experiment, split) if exchange is None else _halves(experiment, split).whole()
+    if lent is not None:
+        experiment, module = lent.taught(experiment), copy.deepcopy(lent.module)
+    else:
+        module = _drawn(experiment, split) if exchange is None else _halves(experiment, split).whole()
     start = Tree.of(module, experiment.engine.dtype)
     network = cost(module, split.train.shape)
     bound = bind(module, experiment.engine.dtype)

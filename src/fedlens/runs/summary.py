@@ -37,6 +37,7 @@ def summarise(
         "rounds_done": rows[-1]["round"],
         "metric": OWN if personal else _metric(federation),
         "classes": list(federation.split.train.classes),
+        "test_size": len(federation.split.test),
         "final": final | _last_details(federation, rows),
         "references": _references(final, found, personal),
         "cost": _cost(federation, rows, timings),

@@ -1,0 +1,47 @@
+import copy
+
+import numpy as np
+import torch
+from client import build_model
+
+
+class Coordinator:
+    def __init__(self, test_set, holdouts, num_clients, per_round, seed=0):
+        self.test_set = test_set
+        self.holdouts = holdouts
+        self.history = []
+        self.num_clients = num_clients
+        self.per_round = per_round
+        self.rng = np.random.RandomState(seed)
+        self.global_model = build_model()
+
+    def initial_weights(self):
+        return copy.deepcopy(self.global_model.state_dict())
+
+    def select(self, round_idx):
+        return self.rng.choice(self.num_clients, self.per_round, replace=False).tolist()
+
+    def average(self, global_weights, results, round_idx):
+        n = sum(r["num_samples"] for r in results)
+        avg = {k: torch.zeros_like(v) for k, v in global_weights.items()}
+        for r in results:
+            for k in avg:
+                avg[k] += r["weights"][k] * r["num_samples"] / n
+        return avg
+
+    def test(self, weights, round_idx):
+        self.global_model.load_state_dict(weights)
+        self.global_model.eval()
+        local_accs = []
+        for holdout in self.holdouts:
+            acc = self.accuracy(holdout)
+            local_accs.append(acc)
+        test_acc = self.accuracy(self.test_set)
+        self.history.append((round_idx, np.mean(local_accs), test_acc))
+        return {"test_acc": acc}
+
+    @torch.no_grad()
+    def accuracy(self, dataset):
+        x, y = dataset.tensors
+        predicted = torch.cat([self.global_model(xb).max(1)[1] for xb in x.split(500)])
+        return (predicted == y).sum().item() / len(y)

@@ -1,0 +1,81 @@
+"""Which counterfactuals are worth their time: few where something exact is broken, none more where nothing is short."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from fedlens.diagnosis.evidence import Evidence, Outcome, Trials
+from fedlens.diagnosis.examination import Examination, merged, score
+from fedlens.diagnosis.signs.reading import ahead, effect
+from fedlens.diagnosis.signs.symptom import misses
+from fedlens.diagnosis.trials import own_parts, reference_settings, run_trials
+
+NEEDED = ("model", "train_data", "test_data")
+SHORT = 0.05  # accuracy below the ceiling from which on reasons are looked for
+BUDGET = 0.6  # of a training run, for the trials of one call
+LEAST = 10.0  # seconds that they may take in any case
+
+
+def counterfactuals(x: Examination, *, exact: bool) -> None:
+    """The reference, the same dealt again, pooled; where the job is short and nothing exact is broken, its knobs."""
+    facts = x.evidence.facts
+    if not facts.offers.issuperset(NEEDED):
+        return
+    value = score(x.curve) if x.curve else math.nan
+    job = Outcome((value,), len(x.curve), len(x.curve) / facts.rounds, math.isfinite(value), tuple(x.curve))
+    _run(x, ("iid", "pooled-samples"), (0,), job)
+    if exact or x.evidence.trials is None or not _short(x.evidence):
+        return
+    _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
+    if more := _later_knobs(x.evidence):
+        _run(x, more, (0, 1, 2), job)
+
+
+def own_code(x: Examination) -> None:
+    """Whose code it is, clients' or server's (M35), where the reference does better and nothing exact says why."""
+    facts, behind = x.evidence.facts, ahead(x.evidence, "reference")
+    sure = any(one.certainty.value >= 2 for one in x.findings())
+    if sure or behind is None or behind < SHORT or not facts.offers.issuperset(NEEDED):
+        return
+    with x.part("whose code it is"):
+        assumed = reference_settings(facts, x.evidence.rounds)
+        clients, server = own_parts(x.subject, facts, x.length, assumed)
+        known = x.evidence.trials
+        assert known is not None  # it gave `behind`
+        x.learn(trials=replace(known, own_clients=clients, own_server=server))
+
+
+def _run(x: Examination, wanted: tuple[str, ...], seeds: tuple[int, ...], job: Outcome) -> None:
+    with x.part("counterfactuals: " + ", ".join(wanted)):
+        budget = max(LEAST, BUDGET * (x.run_seconds or 0.0))
+        facts, rounds = x.evidence.facts, x.evidence.rounds
+        found = run_trials(x.subject, facts, rounds, wanted=wanted, length=x.length, seeds=seeds, budget=budget)
+        trials: Trials = replace(merged(x.evidence.trials, found), job=job)
+        x.learn(trials=trials)
+
+
+def _short(e: Evidence) -> bool:
+    return misses(e) > SHORT or any(not one.finite for one in e.rounds)
+
+
+def _first_knobs(e: Evidence) -> tuple[str, ...]:
+    """What the job's own settings suggest."""
+    wanted = ["iid", "pooled-samples", "pooled-depth", "best-rate"]
+    if e.facts.declared.dp.get("noise"):
+        wanted.append("noise-off")
+    if e.facts.declared.dp.get("clip"):
+        wanted.append("clip-off")
+    if e.facts.declared.codec is not None:
+        wanted.append("codec-off")
+    if any(name.startswith(("BatchNorm", "SyncBatch")) for name in e.facts.norms or {}):
+        wanted += ["norm-group", "recalibrated"]
+    return tuple(wanted)
+
+
+def _later_knobs(e: Evidence) -> tuple[str, ...]:
+    """Where heterogeneity is what the re-deal says: what might help."""
+    dealt = effect(e, "iid")
+    if dealt is None or not dealt.clear:
+        return ()
+    return ("server-momentum", "fewer-steps", "full-participation")

@@ -1,0 +1,107 @@
+"""Examines a job, names what is wrong with it, rules the rest out, and proves the fix."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedlens.diagnosis.counterfactuals import counterfactuals, own_code
+from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.examination import Examination, Told, begun, some_rounds, with_models, without_training
+from fedlens.diagnosis.finding import Certainty, Finding
+from fedlens.diagnosis.gap import Bar, waterfall
+from fedlens.diagnosis.judgement import RuledOut, judged, ruled_out
+from fedlens.diagnosis.patient import Subject
+from fedlens.diagnosis.plain import plain
+from fedlens.diagnosis.treatment import Treated, treat
+
+WORDS = "NO FAULT FOUND"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor says of a job.
+
+    `suspects`: at most three, best first; `noted`: what is seen beside. `ruled_out`: what is not the cause, with
+    numbers. `bars`: from centralised accuracy down to the job's. `seconds` of each part of the examination; `cost`:
+    "runs", the whole examination, and "first", the time until a suspect was sure, both in training runs of the job (nan
+    where no round could be run). `treatments`: remedies that were tried, in order. Accuracies are fractions.
+    """
+
+    name: str
+    suspects: tuple[Finding, ...]
+    noted: tuple[Finding, ...]
+    ruled_out: tuple[RuledOut, ...]
+    bars: tuple[Bar, ...]
+    evidence: Evidence
+    seconds: Mapping[str, float]
+    cost: Mapping[str, float]
+    treatments: tuple[Treated, ...] = field(default=())
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Suspects, then what is only noted."""
+        return (*self.suspects, *self.noted)
+
+    @property
+    def verdict(self) -> str:
+        """The first line: a certainty word and the first suspect's sentence."""
+        if not self.suspects:
+            return WORDS
+        return f"{self.suspects[0].certainty.words} {self.suspects[0].says}"
+
+    @property
+    def treatment(self) -> Treated | None:
+        """The remedy of the first suspect, where it was tried."""
+        return self.treatments[0] if self.treatments else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, in plain values that JSON takes; the first model and other tensors are not in it."""
+        found: dict[str, Any] = plain({one.name: getattr(self, one.name) for one in dataclasses.fields(self)})
+        return {"verdict": self.verdict, **found}
+
+
+def diagnose(subject: Subject, *, fix: bool = False, tell: Told | None = None) -> Diagnosis:
+    """Examine `subject`; with `fix` try the remedies of its suspects too, each after the one before.
+
+    `tell` is told which part begins. Raises ConfigurationError or Ailing where there is nothing to examine; all else
+    that fails is named in the diagnosis.
+    """
+    x = begun(subject, tell or _silent)
+    without_training(x)
+    some_rounds(x)
+    with_models(x)
+    counterfactuals(x, exact=any(one.certainty is Certainty.FOUND for one in x.findings()))
+    own_code(x)
+    return _told(x, _treated(x) if fix else ())
+
+
+def _treated(x: Examination) -> tuple[Treated, ...]:
+    """The remedies of the suspects, tried in order until one is proven."""
+    done: list[Treated] = []
+    suspects, _ = judged(x.findings())
+    for finding in suspects:
+        with x.part(f"treatment of {finding.cause}"):
+            found = treat(x.subject, x.evidence, finding)
+            if found is not None:
+                done.append(found)
+        if done and done[-1].verified:
+            break
+    return tuple(done)
+
+
+def _told(x: Examination, treatments: tuple[Treated, ...]) -> Diagnosis:
+    suspects, noted = judged(x.findings())
+    run, spent = x.run_seconds, time.perf_counter() - x.began
+    cost = {"runs": spent / run, "first": (x.first or spent) / run} if run else {"runs": math.nan, "first": math.nan}
+    excluded = ruled_out(x.evidence, suspects)
+    bars = waterfall(x.evidence)
+    return Diagnosis(x.subject.name, suspects, noted, excluded, bars, x.evidence, x.seconds, cost, treatments)
+
+
+def _silent(stage: str) -> None:
+    """Tell nobody."""

@@ -1,0 +1,217 @@
+"""What was seen while the job's own rounds ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+BufferFate = Literal["mean", "uniform", "kept", "one", "missing", "cast", "other"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What one call of the author's `fit` did inside PyTorch, where that could be seen; None: it could not.
+
+    `start`: ||w_start - received|| / ||received|| over the parameters that were optimised, at the first step (M01).
+    `steps`, `samples`, `batches` (their sizes, in order); `rates`: of each step, first parameter group. `optimizer`:
+    class name; `settings`: of its first group (momentum, weight_decay, betas). `carried`: optimiser state was there
+    before the first step. `loss_first`, `loss_last`: first and last value that backward was called on.
+    `loss`: the loss function called ("cross_entropy", "nll_loss", "mse_loss", ...), `loss_where` its file:line;
+    `probabilities`: it was given rows that are probabilities (H1); `logits`: nll_loss was given rows that are no log
+    probabilities (H2); `reduction`; `ignored`: share of labels that count for nothing (one-hot rows of zeros).
+    `labels`: distinct labels seen; `label_low`, `label_high`; `outputs`: width of the head; `run`: mean number of equal
+    labels in a row over the first epoch by what a shuffled order of the same labels gives (M29; 1: shuffled).
+    `stuck`: trained modules that were in evaluation mode (M31), `updating`: running statistics moved.
+    `unused`: trainable parameters whose gradient was None or zero in every step; `outside`: optimised parameters that
+    the returned state does not hold; `gradient_norm` at the first step; `clipped`: share of steps whose gradient was
+    scaled down by clip_grad_norm_, and `separately`: tensor by tensor. `input_low/high/mean/std`: of the first batch.
+    `identities`: object ids of the trained model, kept to find one object shared by clients.
+    """
+
+    start: float | None = None
+    steps: int | None = None
+    samples: int | None = None
+    batches: tuple[int, ...] = ()
+    rates: tuple[float, ...] = ()
+    optimizer: str | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    carried: bool | None = None
+    loss_first: float | None = None
+    loss_last: float | None = None
+    loss: str | None = None
+    loss_where: str = ""
+    probabilities: bool | None = None
+    logits: bool | None = None
+    reduction: str | None = None
+    ignored: float | None = None
+    labels: int | None = None
+    label_low: int | None = None
+    label_high: int | None = None
+    outputs: int | None = None
+    run: float | None = None
+    stuck: tuple[str, ...] = ()
+    updating: bool | None = None
+    unused: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    gradient_norm: float | None = None
+    clipped: float | None = None
+    separately: bool = False
+    input_low: float | None = None
+    input_high: float | None = None
+    input_mean: float | None = None
+    input_std: float | None = None
+    identities: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """One client's part of a round. `size`: ||D_i|| / ||w|| (M07); `still`: parameters that came back as they went;
+    `finite`; `missing`, `reshaped`, `retyped`: entries that did not come back as they went; `zero`: share of the
+    update's numbers that are exactly 0. `gain`: L_i(w_t) - L_i(w_i) on the client's own data; `accuracy`: of w_i on
+    the test data. `aliased`: what it returned shares memory with what it received or with another upload; `shares`:
+    clients whose uploads of the round lie in the same memory (only the last of them is really sent). `grid`: the
+    numbers sent in the largest entry are multiples of this, 0: they are not. `zero` is counted in watched rounds."""
+
+    client: int
+    examples: float
+    size: float
+    norm: float
+    finite: bool = True
+    still: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    reshaped: tuple[str, ...] = ()
+    retyped: tuple[str, ...] = ()
+    zero: float = 0.0
+    gain: float | None = None
+    accuracy: float | None = None
+    aliased: bool = False
+    shares: tuple[int, ...] = ()
+    grid: float = 0.0
+    seconds: float = 0.0
+    watched: Watched = Watched()
+
+
+class Exam(NamedTuple):
+    """A state on test data by the doctor's own evaluator: `loss` in nats, `entropy` of the predicted classes over its
+    maximum, `top` share of the most predicted class, `recall` by class, `n` examples."""
+
+    accuracy: float
+    loss: float
+    entropy: float
+    top: float
+    recall: tuple[float | None, ...]
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One round of the job. A = w_{t+1} - w_t, Dbar = sum p_i D_i, both over parameters.
+
+    `wanted`: p_i; `weights`: a of M03; `total`: their sum; `effective`: N_eff ratio; `residual`: r of M02; `rounding`:
+    what float32 alone explains of r; `unexplained`: ||A - sum a_i D_i|| / ||A||; `cosine` (M04); `coherence` kappa
+    (M08); `past`: coefficient of the round before's mean update in A (momentum, or A5). `moved`: ||A|| / ||w_t||;
+    `mean_norm`: ||Dbar||. `fates`: what became of each buffer (M05). `negative`: buffers called running_var below 0.
+    `grid`: A's entries are multiples of this (X2), 0: they are not; `zero`: share of A that is exactly 0.
+    `reported`: the author's metrics of w_{t+1}; `exam`: the doctor's, in evaluation mode, `exam_batch` with batch
+    statistics; `gain`: sum p_i [L_i(w_t) - L_i(w_{t+1})].
+
+    `weights` is () where the updates are not independent, `total` None where they do not tell it; both are of the
+    clients that sent a change, `total` by their share of the wanted weights. `weights_error`, `total_error`,
+    `past_error`: standard errors, if what is unexplained were noise (declared noise on few parameters makes them
+    large). `past` is the coefficient of the round before's A (for plain servers a multiple of its mean update); where
+    it is used, `weights`, `total` and `unexplained` are of the fit with it. `current`: coefficient of w_t itself in A,
+    0 where all is well: sum a - 1 for weights that do not add up, -1 where updates take the model's place. `dropped`:
+    parameters that clients changed and the new model has as they were, or lacks.
+    """
+
+    number: int
+    asked: tuple[int, ...]
+    visits: tuple[Visit, ...]
+    wanted: tuple[float, ...]
+    weights: tuple[float, ...] = ()
+    total: float | None = None
+    effective: float | None = None
+    residual: float | None = None
+    rounding: float = 0.0
+    unexplained: float | None = None
+    cosine: float | None = None
+    coherence: float | None = None
+    past: float | None = None
+    weights_error: float = 0.0
+    total_error: float = 0.0
+    past_error: float = 0.0
+    current: float = 0.0
+    dropped: tuple[str, ...] = ()
+    moved: float | None = None
+    mean_norm: float | None = None
+    norm: float | None = None
+    finite: bool = True
+    fates: Mapping[str, BufferFate] = field(default_factory=dict)
+    negative: tuple[str, ...] = ()
+    grid: float = 0.0
+    zero: float = 0.0
+    reported: Mapping[str, float] = field(default_factory=dict)
+    exam: Exam | None = None
+    exam_batch: Exam | None = None
+    gain: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handling:
+    """What small experiments on `fit` and the loop show, each on a fresh copy of the job.
+
+    `heeds`: client -> how much of a displacement delta of what it is sent comes back, <fit(w + delta) - fit(w), delta>
+    / ||delta||^2, after the client was visited before (M01 as a black box): about 1 where it starts from what it
+    receives, less the more its training contracts, about 0 where it does not; `heeds_error`: its standard error.
+    `unheeded`: entries of which nothing comes back from any of these clients. `follows`: the distance of the result
+    from what it received, over that from its own last result.
+
+    `order`: relative difference of the mean update of a round whose clients were visited in another order (M32);
+    `order_uploads`: client -> of its own update. `order_noise`: of a client's update when it is visited first, and
+    after one other client. `leaks`: how much of a displacement that was sent to the client before comes back from the
+    next one, which did not receive it: 0 where clients are apart even if they share a random generator, about 1 where
+    they train one model (B3) and load it once a round. `carries`: how much of the update of the client before lies in
+    the difference that it makes to the next one's: about 1 where they train one model, whether they load or not, 0 or
+    below where they only share a generator. `repeats`: relative difference of the updates when all is done again from
+    a fresh copy.
+
+    `crossed`: entries that came back as another entry of the same shape was sent (M06): entry -> that other.
+    `writes`: fit changed the received state itself. `evaluate_writes`: evaluate changed the model it was given;
+    `evaluate_moves`: relative difference of a client's update when evaluate was called before it. `examples_wrong`:
+    client -> (reported, in its data). `shared`: clients whose training used one model object.
+    """
+
+    heeds: Mapping[int, float] = field(default_factory=dict)
+    heeds_error: Mapping[int, float] = field(default_factory=dict)
+    unheeded: tuple[str, ...] = ()
+    follows: Mapping[int, float] = field(default_factory=dict)
+    order: float | None = None
+    order_uploads: Mapping[int, float] = field(default_factory=dict)
+    order_noise: float | None = None
+    leaks: float | None = None
+    carries: float | None = None
+    repeats: float | None = None
+    crossed: Mapping[str, str] = field(default_factory=dict)
+    writes: bool = False
+    evaluate_writes: bool = False
+    evaluate_moves: float | None = None
+    examples_wrong: Mapping[int, tuple[float, int]] = field(default_factory=dict)
+    shared: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participation:
+    """Who is asked over the whole plan (M23), from `sample` alone. `distinct`: clients that are ever asked; `expected`:
+    how many uniform sampling would reach; `p`: chi-square against uniform; `sizes`: smallest and largest cohort;
+    `repeated`: share of rounds with the cohort of the round before; `twice`: a client stands in a cohort twice;
+    `outside`: numbers that are no clients; `never`: classes that no asked client holds."""
+
+    distinct: int
+    expected: float
+    p: float
+    sizes: tuple[int, int]
+    repeated: float
+    twice: bool = False
+    outside: tuple[int, ...] = ()
+    never: tuple[int, ...] = ()

@@ -1,0 +1,46 @@
+"""The way from centralised training to what the job reaches, in steps that were each run."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import NamedTuple
+
+from fedlens.diagnosis.evidence import Evidence, Outcome
+
+
+class Bar(NamedTuple):
+    """A level of the waterfall: accuracy as a fraction, its standard error, and the change from the level above."""
+
+    what: str
+    accuracy: float
+    error: float
+    change: float
+
+
+def waterfall(e: Evidence) -> tuple[Bar, ...]:
+    """The levels that were measured, from the best that pooled training reached down to the job; () without trials."""
+    if e.trials is None or e.trials.job is None:
+        return ()
+    t = e.trials
+    pooled = [t.knobs[name] for name in ("pooled-samples", "pooled-depth", "pooled-wall") if name in t.knobs]
+    levels: list[tuple[str, Outcome | None]] = [
+        ("pooled, the best of its budgets", max(pooled, key=lambda one: one.mean, default=None)),
+        ("pooled, the same samples", t.knobs.get("pooled-samples")),
+        ("dealt again IID", t.knobs.get("iid")),
+        ("dealt as it is, reference code", t.reference),
+        ("the job's own code", t.job),
+    ]
+    bars: list[Bar] = []
+    for what, outcome in levels:
+        if outcome is not None and not (bars and what.startswith("pooled") and outcome.mean == bars[-1].accuracy):
+            change = outcome.mean - bars[-1].accuracy if bars else 0.0
+            bars.append(Bar(what, outcome.mean, spread(outcome, t.error), change))
+    return tuple(bars)
+
+
+def spread(outcome: Outcome, alone: float) -> float:
+    """The standard error of an outcome's mean: over its seeds, and never below that of one evaluation by sqrt(n)."""
+    n = len(outcome.values)
+    seeds = statistics.stdev(outcome.values) if n > 1 else 0.0
+    return max(seeds, alone) / math.sqrt(n)

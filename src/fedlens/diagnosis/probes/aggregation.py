@@ -1,0 +1,179 @@
+"""The author's aggregate alone, given uploads that were made up in the form of a real one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from fedlens.diagnosis.evidence import Aggregation, Facts
+from fedlens.diagnosis.evidence.aggregation import Fate
+from fedlens.diagnosis.forms import read_state, read_upload, write_upload
+from fedlens.diagnosis.guard import Ailing, guarded, seeded
+from fedlens.diagnosis.job import State, Upload
+from fedlens.diagnosis.patient import Patient, Sent, Subject
+from fedlens.diagnosis.reduction import Bench, Cohort, Done, Form, examine
+
+ROUND = 1
+MOST = 10  # clients that are visited where uploads name their client
+
+
+class _Opened(NamedTuple):
+    """What a first visit showed: the form of uploads, and real ones to write made-up ones into, place by place."""
+
+    form: Form
+    likes: tuple[Any, ...]
+    visited: tuple[int, ...]
+
+
+def examine_aggregation(subject: Subject, facts: Facts, scale: float | None = None) -> Aggregation:
+    """The coefficients, entry by entry fates and habits of the author's `aggregate`, exact up to float rounding.
+
+    Each experiment has a fresh job, since servers keep state. Made-up updates are as large as a real one, or `scale`
+    times that. Raises Ailing where no made-up cohort is accepted. It takes one visit of a client, and a few dozen
+    calls of `aggregate`.
+    """
+    opened = _opened(subject, facts)
+    factor = 1.0 if scale is None else scale
+    bench = Bench(lambda seed: _reduce(subject, opened, seed, prime=False))
+    try:
+        found = examine(bench, opened.form, facts.cohort, facts.declared, factor)
+    except Ailing:
+        bench = Bench(lambda seed: _reduce(subject, opened, seed, prime=True))
+        found = examine(bench, opened.form, facts.cohort, facts.declared, factor)
+    return _by_clients(subject, facts, found)
+
+
+def _by_clients(subject: Subject, facts: Facts, found: Aggregation) -> Aggregation:
+    """`found`, told in the counts that a server keeps of its clients, where it is these that it weighs by."""
+    total = found.total
+    if "other" not in found.fates.values() or found.rule != "mean" or found.residual or abs(total) < 1e-9:
+        return found
+    patient = subject.fresh()
+    asked = _asked(patient)[: len(found.weights)]
+    if len(asked) < len(found.weights):
+        return found
+    try:
+        sizes = [_examples(patient, client) for client in asked]
+    except Ailing:
+        return found
+    wanted = tuple(size / sum(sizes) * facts.declared.server_lr for size in sizes)
+    if any(abs(weight / total - size / sum(sizes)) > 1e-3 for weight, size in zip(found.weights, sizes, strict=True)):
+        return found
+    fates: dict[str, Fate] = {name: "mean" if fate == "other" else fate for name, fate in found.fates.items()}
+    examples = tuple(round(size) for size in sizes)
+    return replace(found, examples=examples, wanted=wanted, fates=fates, order=0.0, twice=0.0, scale=0.0)
+
+
+def _examples(patient: Patient, client: int) -> float:
+    """How many examples `client` has: in its data, or as it says itself."""
+    if patient.offers("train_data"):
+        return float(len(patient.train_data(client)[1]))
+    return patient.fit(client, patient.init, ROUND).upload.examples
+
+
+def _opened(subject: Subject, facts: Facts) -> _Opened:
+    patient = subject.fresh()
+    asked = _asked(patient)
+    first = patient.fit(asked[0], patient.init, ROUND)
+    payload = facts.declared.payload or facts.payload or _payload(patient.init, first.upload.state)
+    form = Form(patient.init, first.upload, facts.entries, payload, _counted(first.raw, patient))
+    if len(asked) == 1 or not _says_more(first.raw):
+        return _Opened(form, (first.raw,), asked[:1])
+    second = patient.fit(asked[1], patient.init, ROUND)
+    if not _names_client(first.raw, second.raw, asked[:2]):
+        return _Opened(form, (first.raw,), asked[:1])
+    others = [client for client in range(patient.clients) if client not in asked]
+    all_of_them = (*asked, *others)[: max(MOST, min(facts.cohort, 3 * MOST)) + 1]
+    rest = [patient.fit(client, patient.init, ROUND).raw for client in all_of_them[2:]]
+    return _Opened(form, (first.raw, second.raw, *rest), all_of_them)
+
+
+def _asked(patient: Patient) -> tuple[int, ...]:
+    """The first cohort of the job, or clients from 0 on where sampling fails."""
+    try:
+        drawn = tuple(dict.fromkeys(patient.sample(ROUND)))
+    except Ailing:
+        drawn = ()
+    inside = tuple(client for client in drawn if 0 <= client < patient.clients)
+    return inside or tuple(range(max(1, min(patient.clients, patient.cohort))))
+
+
+def _payload(current: State, sent: State) -> Literal["weights", "update"]:
+    """Whether what was sent lies near the received model or near 0; weights where neither can be told."""
+    shared = [n for n, v in current.items() if v.is_floating_point() and n in sent and sent[n].shape == v.shape]
+    along = sum(float((current[name].double() * sent[name].double()).sum()) for name in shared)
+    model = math.sqrt(sum(float(current[name].double().square().sum()) for name in shared))
+    length = math.sqrt(sum(float(sent[name].double().square().sum()) for name in shared))
+    if not math.isfinite(along) or not model or not length:
+        return "weights"
+    apart = math.sqrt(sum(float((sent[n].double() - current[n].double()).square().sum()) for n in shared))
+    return "weights" if along > 0.3 * model * length or apart < length else "update"
+
+
+def _counted(raw: Any, patient: Patient) -> bool:
+    """Whether an upload in the form of `raw` says its number of examples."""
+    read = read_upload(raw, patient.names).upload
+    written = write_upload(replace(read, examples=read.examples + 7.0), raw)
+    return read_upload(written, patient.names).upload.examples == read.examples + 7.0
+
+
+def _further(raw: Any) -> dict[str, Any]:
+    """Whatever whole numbers and words an upload holds beside its state and its first number."""
+    if isinstance(raw, Upload):
+        items: Mapping[str, Any] = dict(raw.metrics)
+    elif isinstance(raw, Mapping):
+        items = raw
+    elif isinstance(raw, tuple | list):
+        items = {str(place): value for place, value in enumerate(raw)} if len(raw) <= 5 else {}
+    else:
+        items = getattr(raw, "__dict__", {})
+    inside = {f"{k}.{j}": w for k, v in items.items() if isinstance(v, Mapping) for j, w in v.items()}
+    return {key: value for key, value in {**items, **inside}.items() if isinstance(value, int | str | float)}
+
+
+def _says_more(raw: Any) -> bool:
+    return len(_further(raw)) > 0
+
+
+def _names_client(first: Any, second: Any, clients: tuple[int, ...]) -> bool:
+    """Whether uploads of two clients hold, in the same place, numbers or words that tell these clients apart."""
+    one, two = _further(first), _further(second)
+    return any(str(clients[0]) in str(one[key]) and str(clients[1]) in str(two.get(key)) for key in one)
+
+
+def _reduce(subject: Subject, opened: _Opened, seed: int, *, prime: bool) -> Any:
+    """The aggregate of a fresh job that has drawn its cohort and, to `prime` it, visited its clients."""
+    patient = subject.fresh(seed)
+    asked = _asked(patient)
+    if prime:
+        for client in dict.fromkeys((*opened.visited, *asked[:MOST])):
+            patient.fit(client, patient.init, ROUND)
+    return lambda cohort: _aggregated(patient, cohort, opened.likes)
+
+
+def _aggregated(patient: Patient, cohort: Cohort, likes: tuple[Any, ...]) -> Done:
+    sent: list[Sent] = [patient.sent(u, likes[place % len(likes)]) for place, u in enumerate(cohort.uploads)]
+    given = patient.written(cohort.form.current)
+    seeded(patient.seed, ROUND, 2**20)
+    with guarded("aggregate", f"round {ROUND}, made-up uploads", patient.patience):
+        state = read_state(patient.job.aggregate(given, [one.raw for one in sent], ROUND), patient.names)
+    wrote = [] if _same(read_state(given, patient.names), cohort.form.current) else ["current"]
+    for place, one in enumerate(sent):
+        after = read_upload(one.raw, patient.names).upload.state
+        if not _same(after, one.upload.state):
+            wrote.append(f"upload {place}")
+    return Done(state, tuple(wrote))
+
+
+def _same(one: State, other: State) -> bool:
+    """Whether two states hold the same numbers, not-a-number among them."""
+    if one.keys() != other.keys():
+        return False
+    return all(
+        one[name].shape == other[name].shape and torch.allclose(one[name], other[name].to(one[name].dtype), 0, 0, True)
+        for name in one
+    )

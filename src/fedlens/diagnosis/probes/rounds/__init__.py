@@ -1,0 +1,10 @@
+"""The job's own rounds: played as its author's loop would play them, and counted.
+
+Knows: what a client sent beside what it received, what an aggregate is made of, what became of buffers.
+Does not know: what any of it says of a cause.
+Offers: examine_rounds, Played.
+"""
+
+from fedlens.diagnosis.probes.rounds.playing import Played, examine_rounds
+
+__all__ = ["Played", "examine_rounds"]

@@ -1,0 +1,171 @@
+"""The job's own rounds, played as its author's loop would, and everything about them that can be counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from fedlens.diagnosis.evidence import Exam, Facts, Round
+from fedlens.diagnosis.examiner import Examiner, examined
+from fedlens.diagnosis.guard import Ailing, guarded
+from fedlens.diagnosis.job import State
+from fedlens.diagnosis.patient import Patient
+from fedlens.diagnosis.probes.rounds.counting import Before, counted
+from fedlens.diagnosis.probes.rounds.visits import Payload, Returned, after, visit
+from fedlens.diagnosis.watch import watching
+from fedlens.errors import FedlensError
+
+EXAMPLES = 256  # of a client, or of the test set, that its own model is examined on
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Played:
+    """What was seen of the rounds. `state`: the last model; `seconds_fit`: inside the author's `fit`, `seconds_rest`:
+    watching, reading and counting (not examining models, nor the author's other functions). `payload`: what uploads
+    were found to be; `failure`: what ended the playing, or the reports of `evaluate`, early."""
+
+    rounds: tuple[Round, ...]
+    state: State
+    seconds_fit: float
+    seconds_rest: float
+    payload: Payload | None = None
+    failure: Ailing | None = None
+
+
+def examine_rounds(
+    patient: Patient,
+    facts: Facts,
+    count: int,
+    *,
+    examiner: Examiner | None = None,
+    watched: int = 2,
+    each: Callable[[Round, State], None] | None = None,
+) -> Played:
+    """Play `count` rounds from `init`, the first `watched` with all that can be seen of training and
+    of clients' models, the others with the little that is free. `each` is told every round and the model after it.
+
+    A stage that fails ends the playing, and `failure` says so; `evaluate` that fails is only not called again. Raises
+    Ailing where there is no first model.
+    """
+    playing = _Playing(patient, facts, examiner, patient.init, facts.payload)
+    for number in range(1, count + 1):
+        full = number <= watched
+        try:
+            round = playing.round(number, full)
+        except Ailing as failure:
+            playing.failure = failure
+            break
+        if examiner is not None and (full or number == count):
+            round = playing.examined(round)
+        playing.rounds.append(round)
+        if each is not None:
+            each(round, playing.state)
+        if playing.broken:
+            break
+    p = playing
+    return Played(tuple(p.rounds), p.state, p.seconds_fit, p.seconds_rest, p.payload, p.failure)
+
+
+@dataclass
+class _Playing:
+    """The rounds so far. `broken`: an aggregate is missing, `mute`: `evaluate` failed."""
+
+    patient: Patient
+    facts: Facts
+    examiner: Examiner | None
+    state: dict[str, Tensor]
+    payload: Payload | None
+    before: Before = field(default_factory=lambda: Before({}, {}))
+    rounds: list[Round] = field(default_factory=list)
+    seconds_fit: float = 0.0
+    seconds_rest: float = 0.0
+    failure: Ailing | None = None
+    broken: bool = False
+    mute: bool = False
+
+    def round(self, number: int, full: bool) -> Round:
+        """Play one. Raises Ailing where nothing of it can be told."""
+        asked = self.patient.sample(number)
+        received = self.state
+        returned = [back for client in asked if (back := self._visit(client, received, number, full)) is not None]
+        new: dict[str, Tensor] | None = None
+        try:
+            new = self.patient.aggregate(received, [one.sent for one in returned], number)
+        except Ailing as failure:
+            self.failure, self.broken = failure, True
+        began = time.perf_counter()
+        blank = Round(number=number, asked=asked, visits=(), wanted=())
+        told = counted(self.facts, self.payload, blank, received, returned, new, self.before, full=full)
+        round, self.before, self.payload = told
+        self.seconds_rest += time.perf_counter() - began
+        if new is None:
+            return round
+        if self.examiner is not None and full:
+            round = replace(round, **self._gains(self.examiner, round, received, returned, new))
+        self.state = new
+        return replace(round, reported=self._reported(number))
+
+    def _visit(self, client: int, received: State, number: int, full: bool) -> Returned | None:
+        began = time.perf_counter()
+        back = visit(self.patient, client, received, number, watching(received, light=not full))
+        if back is not None:
+            self.seconds_fit += back.sent.seconds
+            self.seconds_rest += time.perf_counter() - began - back.sent.seconds
+        return back
+
+    def _gains(
+        self, examiner: Examiner, round: Round, received: State, returned: Sequence[Returned], new: State
+    ) -> dict[str, Any]:
+        """What the clients' models and the next one are worth on clients' own data and a part of the test set."""
+        visits, gains = [], []
+        for told, one in zip(round.visits, returned, strict=True):
+            own = after(received, one.sent.upload, self.payload or "weights")
+            before, then, now = (self._loss(examiner, state, one.client) for state in (received, own, new))
+            gain = None if before is None or then is None else before - then
+            visits.append(replace(told, gain=gain, accuracy=_tried(self.patient, partial(_part, examiner, own))))
+            gains.append(None if before is None or now is None else before - now)
+        known = [share * gain for share, gain in zip(round.wanted, gains, strict=True) if gain is not None]
+        return {"visits": tuple(visits), "gain": sum(known) if known and len(known) == len(gains) else None}
+
+    def _loss(self, examiner: Examiner, state: State, client: int) -> float | None:
+        return _tried(self.patient, partial(examiner.client_loss, state, client, EXAMPLES))
+
+    def _reported(self, number: int) -> dict[str, float]:
+        if self.mute:
+            return {}
+        try:
+            return self.patient.evaluate(self.state, number)
+        except Ailing as failure:
+            self.mute, self.failure = True, self.failure or failure
+            return {}
+
+    def examined(self, round: Round) -> Round:
+        """`round` with the doctor's examination of the model after it."""
+        assert self.examiner is not None
+        examiner, state = self.examiner, self.state
+        exam: Exam | None = _tried(self.patient, partial(examiner.exam, state))
+        batch: Exam | None = None
+        if self.facts.of_kind("statistic"):
+            batch = _tried(self.patient, partial(examiner.exam, state, batch_statistics=True))
+        return replace(round, exam=exam, exam_batch=batch)
+
+
+def _tried(patient: Patient, call: Callable[[], T]) -> T | None:
+    """What `call` gives, or None where the author's network or data fail in it."""
+    try:
+        with guarded("model", "examining a state", patient.patience):
+            return call()
+    except FedlensError:
+        return None
+
+
+def _part(examiner: Examiner, state: State) -> float:
+    kept = torch.linspace(0, len(examiner.labels) - 1, min(EXAMPLES, len(examiner.labels))).long()
+    return examined(examiner.outputs(state, examiner.inputs[kept]), examiner.labels[kept]).accuracy

@@ -1,0 +1,108 @@
+"""A9: one client, or a few, decide the aggregate."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from statistics import median
+
+from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.reading import (
+    HONEST,
+    client_side,
+    effect,
+    listed,
+    lost,
+    middle,
+    number,
+    place,
+    underperforms,
+    visits,
+)
+
+FORGED, LARGE, PER_STEP = 3.0, 10.0, 5.0  # healthy updates differ by 1.1 to 3 (M07), and by steps where sizes do
+HARM = -0.1  # nats that a client's own loss rises by its training
+
+
+def client_dominates(e: Evidence) -> Finding | None:
+    """A9: a client's update is many times the others', it reports forged counts, or it makes its own loss worse.
+
+    Measured by M07, ||D_i|| by the median, also by step, and by counts reported against counts held. Healthy: ratios of
+    1.1 to 3. Clients whose data already explain it (scale, labels) are left to those signs.
+    """
+    forged = _forged(e)
+    large = {} if forged else _large(e)
+    harmful = () if forged or large else _harmful(e)
+    clients = tuple(sorted(forged or large or harmful))
+    if not clients or len(clients) > e.facts.clients / 3 or _explained(e, clients):
+        return None
+    drop = effect(e, "drop-clients")
+    proven = (drop is not None and drop.clear) or client_side(e)
+    certainty = Certainty.FOUND if forged else Certainty.NOTED
+    if not forged and underperforms(e):
+        certainty = Certainty.SUPPORTED if proven else Certainty.CONSISTENT
+    if forged:
+        worst = max(forged.values())
+        line = Measured("reported examples by examples held", "M30", f"up to {number(worst)}", "1")
+    elif large:
+        worst = max(large.values())
+        line = Measured("size of the update by the median client's", "M07", f"up to {number(worst)}", "1.1 to 3")
+    else:
+        worst = 1.0
+        line = Measured("change of their own loss by their training", "M09", "it rises at every visit", "it falls")
+    what = "reports too many examples" if forged else "sends far larger updates" if large else "unlearns its own data"
+    return Finding(
+        "A9",
+        certainty,
+        f"Client {listed(clients)} {what} than the others: {line.yours}."
+        if large
+        else f"Client {listed(clients)} {what}: {line.yours}.",
+        (line,),
+        "Bound updates by their norm or take a trimmed mean, cap the counts, and look at these clients.",
+        source="Blanchard et al. 2017; Sun et al. 2019",
+        treatment="drop-clients",
+        clients=clients,
+        where=place(e, "fit"),
+        weight=max(0.1, lost(e)),
+        hides=HONEST,
+    )
+
+
+def _forged(e: Evidence) -> dict[int, float]:
+    wrong = e.handling.examples_wrong if e.handling is not None else {}
+    ratios = {client: told / true for client, (told, true) in wrong.items() if true > 0}
+    usual = median(ratios.values()) if len(ratios) > e.facts.clients / 2 else 1.0
+    if e.facts.declared.weighting == "uniform" or usual <= 0:
+        return {}
+    return {client: ratio / usual for client, ratio in ratios.items() if ratio > FORGED * usual}
+
+
+def _large(e: Evidence) -> dict[int, float]:
+    """Clients far above the median in most of their visits, by update and by step; with the median ratio."""
+    ratios: dict[int, list[float]] = defaultdict(list)
+    for one in e.rounds:
+        finite = [v for v in one.visits if v.finite and v.norm > 0]
+        usual, usual_step = middle(v.norm for v in finite), middle(v.norm / (v.watched.steps or 1) for v in finite)
+        if len(finite) < 3 or not usual or not usual_step:
+            continue
+        for v in finite:
+            by_step = v.norm / (v.watched.steps or 1) / usual_step
+            ratios[v.client].append(v.norm / usual if by_step > PER_STEP else 0.0)
+    return {client: median(found) for client, found in ratios.items() if median(found) > LARGE}
+
+
+def _harmful(e: Evidence) -> tuple[int, ...]:
+    gains: dict[int, list[float]] = defaultdict(list)
+    for v in visits(e):
+        if v.gain is not None:
+            gains[v.client].append(v.gain)
+    usual = middle(median(found) for found in gains.values())
+    if usual is None or usual < 0.02:
+        return ()
+    return tuple(client for client, found in gains.items() if len(gains) >= 4 and max(found) < HARM)
+
+
+def _explained(e: Evidence, clients: tuple[int, ...]) -> bool:
+    by_data = set(e.data.scaled) | set(e.data.apart) if e.data is not None else set()
+    by_labels = set(e.labels.mapped) | set(e.labels.noisy) if e.labels is not None else set()
+    return set(clients) <= by_data | by_labels

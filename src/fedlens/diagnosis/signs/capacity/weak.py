@@ -1,0 +1,31 @@
+"""K1: the network is too weak for its data."""
+
+from __future__ import annotations
+
+from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.reading import percent, points
+from fedlens.diagnosis.signs.symptom import misses
+
+LEAST = 0.1
+
+
+def model_is_too_weak(e: Evidence) -> Finding | None:
+    """K1: pooled training of the same network falls short of a simple probe, at the best of the rates tried.
+
+    Measured by M15 and M18. The federation is then not to blame.
+    """
+    if e.trials is None or e.labels is None or e.trials.best is None or e.trials.best_rate_outcome is None:
+        return None
+    best = max(e.trials.best, e.trials.best_rate_outcome.mean)
+    if e.labels.learnable - best < LEAST:
+        return None
+    return Finding(
+        "K1",
+        Certainty.SUPPORTED,
+        f"Trained on pooled data the network reaches {percent(best)}, a simple probe {percent(e.labels.learnable)}.",
+        (Measured("simple probe over pooled training", "M15", points(e.labels.learnable - best), "below 10 points"),),
+        "Mend the network first, in centralised training; then federate it.",
+        also=("K3", "K4", "K2", "K5", "H8"),
+        weight=min(misses(e), e.labels.learnable - best),
+    )

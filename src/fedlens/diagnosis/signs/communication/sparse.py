@@ -1,0 +1,76 @@
+"""X1: what compression leaves out is lost."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.mean import averages, leaks
+from fedlens.diagnosis.signs.reading import (
+    HONEST,
+    client_side,
+    effect,
+    gained,
+    lines,
+    lost,
+    middle,
+    number,
+    percent,
+    place,
+    points,
+    severity,
+    underperforms,
+    visits,
+)
+
+SPARSE = 0.9  # share of zeros; features that are always 0 explain up to a third
+CARRIED = 0.05  # coefficient of the round before from which something is sent later
+
+
+def updates_are_sparsified(e: Evidence) -> Finding | None:
+    """X1: only the largest entries of an update travel, and the rest is never sent.
+
+    Measured by M04: the aggregate is far from the mean in direction and mostly zeros although the uploads are not
+    (exact, if no codec is declared); or uploads are mostly zeros, which takes a trial. Healthy: cosine 1; a codec with
+    error feedback shows earlier rounds in its aggregate.
+    """
+    codec, seen = e.facts.declared.codec, visits(e)
+    if not seen:
+        return None
+    cosine, zero = middle(one.cosine for one in leaks(e)), mean(one.zero for one in e.rounds)
+    sent = mean(visit.zero for visit in seen)
+    server = cosine is not None and cosine < 0.99 and zero > sent + 0.3 and averages(e)
+    if codec is None and server:
+        return _finding(e, Certainty.FOUND, zero, sent, cosine)
+    past = middle(one.past for one in e.rounds[1:])
+    if max(zero, sent) < SPARSE or (past is not None and abs(past) > CARRIED):
+        return None
+    off = effect(e, "codec-off") if codec is not None else None
+    proven = off.clear if off is not None else client_side(e)
+    certainty = Certainty.SUPPORTED if proven else Certainty.CONSISTENT
+    return _finding(e, certainty if underperforms(e) or proven else Certainty.NOTED, zero, sent, cosine)
+
+
+def _finding(e: Evidence, certainty: Certainty, zero: float, sent: float, cosine: float | None) -> Finding:
+    off = effect(e, "codec-off")
+    gain = f"; without it the reference gains {points(off.gain)}" if off is not None and off.clear else ""
+    direction = None if cosine is None else Measured("direction against the mean's, cosine", "M04", number(cosine), "1")
+    exact = certainty is Certainty.FOUND
+    return Finding(
+        "X1",
+        certainty,
+        f"{percent(max(zero, sent))} of what travels is exactly 0, and what is left out never comes later{gain}.",
+        lines(
+            Measured("zeros in the aggregate, in uploads", "M04", f"{percent(zero)}, {percent(sent)}", "few, equal"),
+            direction,
+            gained(e, "codec-off", "without compression"),
+            gained(e, "feedback", "with error feedback, same bytes"),
+        ),
+        "Keep what was left out and add it to the next update (error feedback), at the same bytes; or send more.",
+        source="Karimireddy et al. 2019 (error feedback); Stich et al. 2018",
+        treatment="feedback",
+        where=place(e, "aggregate" if exact else "fit"),
+        weight=severity(e, 0.15) if exact else max(lost(e), off.gain if off is not None else 0.0),
+        hides=HONEST | {"A1", "A6", "N3"} if exact else frozenset({"O1", "O7", "P1", "C1"}),
+    )

@@ -1,0 +1,14 @@
+"""Drift between means, and corrections of it (catalogue C).
+
+Knows: which trials and early updates show that clients go apart, or that a correction does harm.
+Does not know: what the clients' data are, or the rest of the optimisation.
+Offers: SIGNS.
+"""
+
+from fedlens.diagnosis.signs.drift.controls import correction_is_wrong
+from fedlens.diagnosis.signs.drift.glued import proximal_term_holds
+from fedlens.diagnosis.signs.drift.steps import clients_drift
+
+SIGNS = (correction_is_wrong, clients_drift, proximal_term_holds)
+
+__all__ = ["SIGNS"]

@@ -1,0 +1,61 @@
+"""C1: local training goes too far between two means."""
+
+from __future__ import annotations
+
+from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.reading import (
+    early,
+    effect,
+    gained,
+    lines,
+    middle,
+    number,
+    points,
+    underperforms,
+)
+
+LOW = 0.5  # coherence of early updates; IID has 0.38 to 0.65
+LEAST = 0.03  # accuracy that fewer steps must gain to be an answer
+
+
+def clients_drift(e: Evidence) -> Finding | None:
+    """C1: many local steps on different data end far apart, and their mean is worse than any.
+
+    Measured by M20, fewer local steps at equal samples, in paired trials; and by M08 and M09, early updates that
+    disagree and whose mean gains less than they do. Healthy: fewer steps gain nothing, which is also common with skewed
+    data. Late updates are orthogonal everywhere and say nothing.
+    """
+    fewer = effect(e, "fewer-steps")
+    if fewer is None or not fewer.clear or fewer.gain < LEAST or not underperforms(e):
+        return None
+    coherence, kept = middle(one.coherence for one in early(e)), _transfer(e)
+    if (coherence is None or coherence > LOW) and (kept is None or kept > 0.7):
+        return None
+    momentum = effect(e, "server-momentum")
+    lesser = [("server-momentum", "momentum on the server"), ("scaffold", "control variates")]
+    return Finding(
+        "C1",
+        Certainty.SUPPORTED,
+        f"Clients drift apart within a round: half the local steps, at equal samples, gain {points(fewer.gain)}.",
+        lines(
+            gained(e, "fewer-steps", "half the local steps, equal samples"),
+            Measured("coherence of early updates", "M08", number(coherence), "relative to IID") if coherence else None,
+            *(gained(e, knob, title) for knob, title in lesser),
+        ),
+        "Average after fewer local steps, or let the server take momentum, or correct the drift (SCAFFOLD).",
+        source="Karimireddy et al. 2020",
+        treatment="server-momentum=0.9" if momentum is not None and momentum.clear else "fewer-steps",
+        weight=fewer.gain,
+    )
+
+
+def _transfer(e: Evidence) -> float | None:
+    """What the mean gains of what clients gain on their own data, in early rounds."""
+    told = []
+    for one in early(e):
+        own = [v.gain for v in one.visits if v.gain is not None]
+        local = sum(own) / len(own) if own else 0.0
+        if one.gain is not None and local > 0.02:
+            told.append(one.gain / local)
+    return middle(told)

@@ -1,0 +1,60 @@
+"""E1, E2, E4, E11: what is reported is measured on something else."""
+
+from __future__ import annotations
+
+from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.reading import percent, place
+
+KINDS = (  # what the reported values are, its cause, and the words for it
+    ("test", "", ""),
+    ("none", "E2", "no accuracy of the model on the test data"),
+    ("train mode", "N4", "the accuracy in training mode"),
+    ("train", "E1", "the accuracy on training data"),
+    ("hold", "E1", "the accuracy on clients' own hold-outs"),
+    ("validation", "E1", "the accuracy on clients' own hold-outs"),
+    ("clients' mean", "E4", "the unweighted mean over clients"),
+    ("client", "E2", "the accuracy on one client's data"),
+    ("part", "E11", "the accuracy on a part of the test set"),
+)
+
+
+def another_metric_is_reported(e: Evidence) -> Finding | None:
+    """E1, E2, E4, E11, N4: the value called accuracy is that of training data, one client, a part, or another mode.
+
+    Measured by M27: the doctor's own accuracies of the same models on everything there is; and by M24, the number of
+    examples that the values' steps give away. What the declared metric says it is, is no fault.
+    """
+    v = e.evaluating
+    if v is None or not v.reported or not v.measured:
+        return None
+    cause, words = next(((cause, words) for kind, cause, words in KINDS if v.matches.startswith(kind)), ("", ""))
+    said = (e.facts.declared.metric or "").lower()
+    honest = cause in ("E1", "E4") and any(
+        word in said for word in ("train", "hold", "valid", "local", "client", "mean")
+    )
+    off = max(abs(a - b) for a, b in zip(v.reported, v.measured, strict=False))
+    if not cause or honest or off < max(0.005, 3 * v.error):
+        return None
+    quantum = () if v.quantum is None else (Measured("examples behind it", "M24", str(v.quantum), str(v.n)),)
+    return Finding(
+        cause,
+        Certainty.FOUND,
+        f"'{v.metric}' is {words}, not the model's on the {v.n} test examples: it says {percent(v.reported[-1])}, the "
+        f"model reaches {percent(v.measured[-1])}.",
+        (
+            Measured(f"'{v.metric}' of the same model", "M27", percent(v.reported[-1]), percent(v.measured[-1])),
+            *quantum,
+        ),
+        "Evaluate the global model on the whole test set in evaluation mode, and print that value under that name.",
+        also=("E1", "E2", "P3", "E4", "E11", "E6", "E3") if v.matches == "none" else _alike(cause),
+        treatment="reference-evaluation",
+        where=v.where or place(e, "evaluate"),
+        weight=off,
+        silent=True,
+        hides=frozenset({"E7", "E10", "D9"}),
+    )
+
+
+def _alike(cause: str) -> tuple[str, ...]:
+    return {"E1": ("P3",), "E2": ("E1",), "E4": ("E1",)}.get(cause, ())

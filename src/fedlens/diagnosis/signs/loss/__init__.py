@@ -1,0 +1,22 @@
+"""Faults of the loss and the head (catalogue H).
+
+Knows: what the loss was given, and what one batch and the first gradient show.
+Does not know: how anything was measured.
+Offers: SIGNS.
+"""
+
+from fedlens.diagnosis.signs.loss.constant import weights_start_alike
+from fedlens.diagnosis.signs.loss.likelihood import likelihood_of_logits
+from fedlens.diagnosis.signs.loss.misfit import one_batch_is_not_learned
+from fedlens.diagnosis.signs.loss.summed import loss_is_a_sum
+from fedlens.diagnosis.signs.loss.twice import softmax_comes_twice
+
+SIGNS = (
+    softmax_comes_twice,
+    likelihood_of_logits,
+    loss_is_a_sum,
+    weights_start_alike,
+    one_batch_is_not_learned,
+)
+
+__all__ = ["SIGNS"]

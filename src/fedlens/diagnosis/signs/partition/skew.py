@@ -1,0 +1,40 @@
+"""P1: honest label skew."""
+
+from __future__ import annotations
+
+from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.reading import early, effect, gained, lines, middle, points, underperforms
+
+LEAST = 0.04  # accuracy that dealing again must gain: less is no answer to a failure
+
+
+def labels_are_skewed(e: Evidence) -> Finding | None:
+    """P1: clients see different classes, and the average of what they learn is worse than what they learn together.
+
+    Measured by M19, the same samples dealt again IID with all else equal; M11 and M08 describe it. Only the re-deal is
+    proof: skewed jobs often train well, and late updates are orthogonal on healthy jobs too.
+    """
+    found = effect(e, "iid")
+    if found is None or not found.clear or found.gain < LEAST or not underperforms(e):
+        return None
+    evidence = [gained(e, "iid", "dealt again IID")]
+    if e.data is not None and e.data.counts:
+        null = f"{e.data.skew_null:.2f} by chance"
+        evidence.append(Measured("labels from the whole, total variation", "M11", f"{e.data.skew:.2f}", null))
+    coherence = middle(one.coherence for one in early(e))
+    if coherence is not None:
+        evidence.append(Measured("coherence of early updates", "M08", f"{coherence:.2f}", "relative to IID"))
+    return Finding(
+        "P1",
+        Certainty.SUPPORTED,
+        f"Clients' data differ: dealt again IID the same samples gain {points(found.gain)}.",
+        lines(*evidence),
+        "Momentum on the server, more clients a round, or a method for skewed labels (FedLC, FedYogi, SCAFFOLD); try "
+        "several at equal budget, since none helps everywhere.",
+        source="Zhao et al. 2018; Hsieh et al. 2020",
+        also=("C1",),
+        treatment="server-momentum=0.9",
+        weight=found.gain,
+        hides=frozenset({"C1", "N2", "O7", "S4", "O2", "K1"}),
+    )

@@ -1,0 +1,85 @@
+"""B1: clients do not load the model that is sent."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.aggregation.inits import APART
+from fedlens.diagnosis.signs.plumbing.alias import trained_one_object
+from fedlens.diagnosis.signs.plumbing.restored import returns_another
+from fedlens.diagnosis.signs.reading import HONEST, listed, middle, number, percent, place, severity, visits
+
+DEAF = 1e-3  # healthy answers move with what is sent, less where training contracts
+UNSURE = 0.05  # standard error from which an answer says nothing
+
+
+def clients_do_not_load(e: Evidence) -> Finding | None:
+    """B1: a client goes on from its own model, so that nothing is shared and every round starts over.
+
+    Measured by M01: the distance of the first step's weights from those sent, and, as a black box, how much the answer
+    moves when what is sent moves. Healthy: 0, and about 1. Declared local entries may differ.
+    """
+    deaf, far = deaf_clients(e), far_clients(e)
+    clients = tuple(sorted(set(deaf) | set(far)))
+    if not clients or trained_one_object(e) or returns_another(e):
+        return None
+    again = Counter(v.client for v in visits(e) if v.watched.start is not None)
+    seen = {c for c, times in again.items() if times > 1} if far else set(e.handling.heeds if e.handling else ())
+    everyone = set(clients) >= seen
+    starts = [v.watched.start for v in visits(e) if v.client in far and v.watched.start is not None]
+    heard = [e.handling.heeds[client] for client in deaf] if e.handling is not None else []
+    lines = []
+    if starts:
+        lines.append(Measured("distance of the start from what was sent", "M01", percent(max(starts)), "0"))
+    if heard:
+        lines.append(Measured("part of a change of the sent model that returns", "M01", number(max(heard)), "about 1"))
+    who = "Clients" if everyone else f"Clients {listed(clients)}"
+    return Finding(
+        "B1",
+        Certainty.FOUND,
+        f"{who} do not start from the model that is sent: {lines[0].name} {lines[0].yours}.",
+        tuple(lines),
+        "Load the received state into the client's model at the start of every visit.",
+        source="McMahan et al. 2017, algorithm 1",
+        treatment="load-global",
+        clients=() if everyone else clients,
+        where=place(e, "fit"),
+        weight=severity(e, 0.3),
+        hides=HONEST | {"A9", "A11", "B7", "E5", "D5"},
+    )
+
+
+def deaf_clients(e: Evidence) -> tuple[int, ...]:
+    """Clients in whose answer nothing of what is sent comes back, though they train and do not start from it."""
+    h = e.handling
+    if h is None:
+        return ()
+    idle = {v.client for v in visits(e) if v.watched.steps == 0}
+    starts = [v.watched.start for v in visits(e) if v.watched.start is not None]
+    if starts and max(starts) <= APART:
+        return ()  # they load it: what comes back is a matter of training, or of what is returned
+    return tuple(
+        client
+        for client, heard in h.heeds.items()
+        if heard < DEAF + 3 * (error := h.heeds_error.get(client, 0.0)) and error < UNSURE and client not in idle
+    )
+
+
+def far_clients(e: Evidence) -> tuple[int, ...]:
+    """Clients that start elsewhere at a later visit; or at their only one, while nothing says that they load later."""
+    if e.facts.declared.local_entries or e.facts.declared.stateful:
+        return ()
+    starts: dict[int, list[float]] = defaultdict(list)
+    for visit in visits(e):
+        if visit.watched.start is not None:
+            starts[visit.client].append(visit.watched.start)
+    heeds = e.handling.heeds if e.handling is not None else {}
+    later = [start for found in starts.values() for start in found[1:]]
+    loads = (bool(later) and max(later) <= APART) or (middle(heeds.values()) or 0.0) > 0.5
+    return tuple(
+        client
+        for client, found in starts.items()
+        if any(start > APART for start in found[1:]) or (found[0] > APART and not loads)
+    )

@@ -1,0 +1,59 @@
+"""Signs of drift, and of its corrections."""
+
+from evidence_of import effect, job, outcome, rounds, trials, visit, watched
+
+from fedlens.diagnosis import Certainty, Evidence, Finding
+from fedlens.diagnosis.signs.drift.controls import correction_is_wrong
+from fedlens.diagnosis.signs.drift.glued import proximal_term_holds
+from fedlens.diagnosis.signs.drift.steps import clients_drift
+
+
+def certainty(finding: Finding | None) -> Certainty | None:
+    return None if finding is None else finding.certainty
+
+
+def drifting(gain: float, coherence: float = 0.15, **effects: float) -> Evidence:
+    """40 points short; half the steps gain `gain`."""
+    tried = {"fewer-steps": effect(gain)} | {name.replace("_", "-"): effect(x) for name, x in effects.items()}
+    return job(rounds=rounds(coherence=coherence, gain=0.1), trials=trials(job=outcome(0.45), effects=tried))
+
+
+def test_drift_is_supported_by_fewer_steps_that_gain() -> None:
+    finding = clients_drift(drifting(0.1, server_momentum=0.05))
+    assert certainty(finding) is Certainty.SUPPORTED
+    assert finding is not None and finding.treatment == "server-momentum=0.9"
+
+
+def test_orthogonal_updates_alone_are_no_drift() -> None:
+    assert clients_drift(drifting(0.0)) is None
+    assert clients_drift(job(rounds=rounds(coherence=0.1))) is None
+
+
+def test_updates_that_agree_and_whose_mean_gains_are_no_drift() -> None:
+    e = drifting(0.1, coherence=0.7)
+    agreeing = rounds(coherence=0.7, gain=0.29)
+    assert clients_drift(job(rounds=agreeing, trials=e.trials)) is None
+
+
+def test_late_rounds_say_nothing_of_drift() -> None:
+    late = tuple(one for one in rounds(9, coherence=0.05, gain=0.0) if one.number > 5)
+    assert clients_drift(job(rounds=late, trials=drifting(0.1).trials)) is None
+
+
+def test_a_correction_below_its_reference_is_supported_where_the_clients_are_at_fault() -> None:
+    sick = trials(job=outcome(0.5), own_clients=outcome(0.52))
+    assert certainty(correction_is_wrong(job({"method": "SCAFFOLD"}, trials=sick))) is Certainty.SUPPORTED
+    assert correction_is_wrong(job({"method": "fedavg"}, trials=sick)) is None
+    assert correction_is_wrong(job({"method": "scaffold"})) is None
+
+
+def test_a_large_mu_is_consistent_and_a_trial_supports_it() -> None:
+    """mu times the sum of ten rates of 0.1: 1 with mu 1."""
+    sick = trials(job=outcome(0.5), effects={})
+    assert certainty(proximal_term_holds(job({"mu": 1.0}, trials=sick))) is Certainty.CONSISTENT
+    assert proximal_term_holds(job({"mu": 0.01}, trials=sick)) is None
+    freed = trials(job=outcome(0.5), effects={"mu=0": effect(0.2)})
+    assert certainty(proximal_term_holds(job({"mu": 1.0}, trials=freed))) is Certainty.SUPPORTED
+    assert proximal_term_holds(job({"mu": 1.0})) is None  # the job is well
+    unseen = rounds(visits=tuple(visit(c, watched=watched(rates=())) for c in range(4)))
+    assert proximal_term_holds(job({"mu": 1.0}, rounds=unseen, trials=sick)) is None

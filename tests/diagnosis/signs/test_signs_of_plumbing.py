@@ -1,0 +1,117 @@
+"""Signs of what does not get where it should."""
+
+import pytest
+from evidence_of import aggregation, handling, job, round_of, rounds, visit, watched
+
+from fedlens.diagnosis import Certainty, Evidence, Finding
+from fedlens.diagnosis.signs.aggregation.inits import clients_begin_apart
+from fedlens.diagnosis.signs.plumbing.alias import one_object_is_shared
+from fedlens.diagnosis.signs.plumbing.installed import aggregate_is_not_installed
+from fedlens.diagnosis.signs.plumbing.loading import clients_do_not_load
+from fedlens.diagnosis.signs.plumbing.restored import older_model_is_returned
+from fedlens.diagnosis.signs.plumbing.returned import trained_model_is_not_returned
+
+
+def found(finding: Finding | None) -> Finding:
+    assert finding is not None and finding.certainty is Certainty.FOUND and finding.evidence
+    return finding
+
+
+def starting(*by_round: tuple[float | None, ...]) -> Evidence:
+    """Clients 0, 1, ... with these starts, in rounds 1, 2, ..."""
+    return job(
+        rounds=tuple(
+            round_of(number, visits=tuple(visit(c, watched=watched(start=x)) for c, x in enumerate(starts)))
+            for number, starts in enumerate(by_round, 1)
+        )
+    )
+
+
+def test_clients_that_start_elsewhere_at_later_visits_do_not_load() -> None:
+    everyone = found(clients_do_not_load(starting((0.0, 0.0), (0.2, 0.3))))
+    assert everyone.cause == "B1" and everyone.clients == ()
+    assert found(clients_do_not_load(starting((0.0, 0.0), (0.2, 0.0), (0.2, 0.0)))).clients == (0,)
+
+
+def test_loading_in_half_precision_is_loading() -> None:
+    assert clients_do_not_load(starting((1e-3, 2e-3), (1e-3, 2e-3))) is None
+
+
+def test_first_visits_alone_are_inits_and_not_a_model_that_is_never_loaded() -> None:
+    e = starting((0.9, 0.8), (0.0, 0.0))
+    assert clients_do_not_load(e) is None and clients_begin_apart(e) is not None
+
+
+def test_nothing_of_what_is_sent_comes_back_from_clients_that_do_not_load() -> None:
+    """Training could not be watched: the answers alone tell."""
+    unseen = rounds(visits=tuple(visit(c, watched=watched(start=None)) for c in range(4)))
+    deaf = handling(heeds={0: 0.004, 3: -0.003}, heeds_error={0: 0.01, 3: 0.01})
+    assert found(clients_do_not_load(job(rounds=unseen, handling=deaf))).cause == "B1"
+    contracting = handling(heeds={0: 0.2, 3: 0.15}, heeds_error={0: 0.01, 3: 0.01})
+    assert clients_do_not_load(job(rounds=unseen, handling=contracting)) is None
+    unsure = handling(heeds={0: 0.1, 3: 0.1}, heeds_error={0: 0.3, 3: 0.3})
+    assert clients_do_not_load(job(rounds=unseen, handling=unsure)) is None
+
+
+def test_clients_seen_to_load_that_contract_strongly_are_healthy() -> None:
+    strong = handling(heeds={0: 0.001, 3: 0.002}, heeds_error={0: 0.01, 3: 0.01})
+    e = job(handling=strong)
+    assert clients_do_not_load(e) is None and older_model_is_returned(e) is None
+
+
+def test_an_answer_that_is_exactly_independent_of_what_was_loaded_is_an_older_model() -> None:
+    e = job(handling=handling(heeds={0: 0.0, 3: 0.0}, heeds_error={0: 0.0, 3: 0.0}))
+    assert found(older_model_is_returned(e)).cause == "B7" and clients_do_not_load(e) is None
+
+
+@pytest.mark.parametrize("seen", [{"leaks": 0.97}, {"carries": 0.9}, {"shared": (0, 3), "heeds": {0: 0.0, 3: 0.0}}])
+def test_one_model_object_is_found(seen: dict[str, object]) -> None:
+    e = job(handling=handling(**seen))
+    assert found(one_object_is_shared(e)).silent and clients_do_not_load(e) is None
+
+
+def test_a_chain_of_starts_is_one_object_and_not_a_model_that_is_never_loaded() -> None:
+    e = starting((0.0, 0.1, 0.15), (0.0, 0.12, 0.14))
+    assert found(one_object_is_shared(e)).cause == "B3" and clients_do_not_load(e) is None
+
+
+def test_uploads_in_one_memory_are_one_object() -> None:
+    e = job(rounds=rounds(visits=tuple(visit(c, shares=(0, 1, 2, 3)) for c in range(4))))
+    assert "A1" in found(one_object_is_shared(e)).hides
+
+
+def test_one_network_that_loads_what_it_is_sent_is_healthy() -> None:
+    assert one_object_is_shared(job(handling=handling(shared=(0, 1, 2), order=0.3, order_noise=0.3))) is None
+
+
+def test_training_what_was_received_in_place_is_only_noted() -> None:
+    finding = one_object_is_shared(job(handling=handling(writes=True)))
+    assert finding is not None and finding.certainty is Certainty.NOTED
+
+
+def test_a_model_that_never_moves_though_clients_do_is_not_installed() -> None:
+    never = aggregation(weights=(0.0, 0.0, 0.0))
+    assert found(aggregate_is_not_installed(job(aggregation=never))).also == ("E5",)
+    still = rounds(moved=0.0, total=0.0, weights=(0.0,) * 4, residual=1.0)
+    assert found(aggregate_is_not_installed(job(aggregation=None, rounds=still))).cause == "B2"
+
+
+def test_void_rounds_and_coarse_grids_are_no_missing_install() -> None:
+    still = rounds(moved=0.0, total=0.0, weights=(0.0,) * 4, residual=1.0)
+    assert aggregate_is_not_installed(job({"min_clients": 5}, aggregation=None, rounds=still)) is None
+    assert aggregate_is_not_installed(job(aggregation=aggregation(grid=0.05, truncated=True), rounds=still)) is None
+    idle = rounds(moved=0.0, visits=tuple(visit(c, norm=0.0) for c in range(4)), residual=None, weights=())
+    assert aggregate_is_not_installed(job(aggregation=None, rounds=idle)) is None
+
+
+def test_steps_that_leave_the_answer_as_it_was_trained_something_else() -> None:
+    idle = tuple(visit(c, norm=0.0, size=0.0) for c in range(4))
+    assert found(trained_model_is_not_returned(job(rounds=rounds(visits=idle)))).clients == ()
+    one = tuple(visit(c, norm=0.0 if c == 1 else 0.5) for c in range(4))
+    assert found(trained_model_is_not_returned(job(rounds=rounds(visits=one)))).clients == (1,)
+
+
+@pytest.mark.parametrize("seen", [{"steps": 0}, {"rates": (0.0,)}, {"gradient_norm": 0.0}, {"steps": None}])
+def test_visits_without_steps_rate_or_gradient_are_left_to_other_signs(seen: dict[str, object]) -> None:
+    idle = tuple(visit(c, norm=0.0, watched=watched(**seen)) for c in range(4))
+    assert trained_model_is_not_returned(job(rounds=rounds(visits=idle))) is None

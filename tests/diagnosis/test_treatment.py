@@ -1,0 +1,173 @@
+"""Remedies tried on faulty jobs: each mends the fault it is for, the wrong one does not, and both are said."""
+
+import math
+
+import pytest
+import softmax_job as jobs
+import torch
+
+from fedlens.diagnosis.evidence import Aggregation, DataAudit, Evidence, Inputs, LabelAudit, Outcome, Trials
+from fedlens.diagnosis.finding import Certainty, Finding
+from fedlens.diagnosis.patient import Subject
+from fedlens.diagnosis.treatment import Treated, interval, treat
+from fedlens.diagnosis.trials.case import Case
+from fedlens.diagnosis.trials.cures import CURES
+from fedlens.diagnosis.trials.settings import Assumed
+from fedlens.local import Local
+
+torch.set_num_threads(1)
+
+
+def finding(cause: str, treatment: str, **more: object) -> Finding:
+    return Finding(cause, Certainty.FOUND, "", (), "", treatment=treatment, **more)
+
+
+def evidence(job: type, **more: object) -> Evidence:
+    return Evidence(facts=Subject(job, "").fresh().facts(), **more)
+
+
+def tried(job: type, cause: str, treatment: str, seen: dict | None = None, **more: object) -> Treated | None:
+    subject = Subject(job, job.__name__)
+    return treat(subject, evidence(job, **(seen or {})), finding(cause, treatment, **more), length=6)
+
+
+def scaled(clients: tuple[int, ...], factor: float | None) -> DataAudit:
+    """What an audit says of clients whose inputs are scaled by `factor`; None: their moments alone."""
+    test, mine = (Inputs((0.0,), (one,), -one, one, 0.0, True) for one in (1.5, 1500.0))
+    none = {"sizes": {}, "counts": {}, "apart": {}, "order_run": {}}
+    factors = {} if factor is None else dict.fromkeys(clients, factor)
+    return DataAudit(looked_at=clients, inputs=dict.fromkeys(clients, mine), test=test, scaled=factors, **none)
+
+
+def mapped(maps: dict[int, tuple[int, ...]]) -> LabelAudit:
+    return LabelAudit(learnable=1, chance=0.25, error=0.01, n=9, identity={}, best={}, gain={}, maps=maps)
+
+
+def totalling(total: float) -> Aggregation:
+    none = {"landed": {}, "fates": {}, "ones": {}, "dtypes": {}}
+    return Aggregation(examples=(1,), weights=(total,), wanted=(1.0,), current=1.0, residual=0.0, **none)
+
+
+RENAMED = {"labels": mapped(dict.fromkeys(jobs.Renamed.bad, jobs.Renamed.back))}
+MENDS = [
+    (jobs.FirstOnly, "A1", "reference-aggregator", {}, ()),
+    (jobs.Careful, "A6", "server-rate=1", {"aggregation": totalling(0.01)}, ()),
+    (jobs.Slow, "O1", "rate=0.1", {}, ()),
+    (jobs.NeverLoads, "B1", "load-global", {}, ()),
+    (jobs.NeverLoads, "B1", "reference-client", {}, ()),
+    (jobs.SameFour, "S1", "sample-all", {}, ()),
+    (jobs.Renamed, "L1", "relabel", RENAMED, jobs.Renamed.bad),
+    (jobs.Renamed, "L1", "drop-clients", {}, jobs.Renamed.bad),
+    (jobs.Twice, "H1", "loss=cross-entropy", {}, ()),
+    (jobs.Bounded, "V2", "clip=median", {}, ()),
+    (jobs.Bounded, "V2", "no-clip", {}, ()),
+    (jobs.Batched, "N1", "mean-buffers", {}, ()),
+]
+
+
+@pytest.mark.parametrize(("job", "cause", "treatment", "seen", "clients"), MENDS)
+def test_the_remedy_of_a_fault_is_proven_on_the_job(job, cause, treatment, seen, clients):
+    found = tried(job, cause, treatment, seen, clients=clients)
+    assert found.verified and found.after.mean > 0.7 and found.interval[0] > 0
+    assert found.recovered > 0.7 and found.reference > found.before.mean
+    assert len(found.before.values) == len(found.after.values) >= 3 and found.before.rounds == found.after.rounds == 6
+    assert "paired seeds, 6 rounds" in found.says and found.change
+
+
+@pytest.mark.parametrize(
+    ("job", "treatment"),
+    [(jobs.FirstOnly, "reference-client"), (jobs.Slow, "reference-aggregator"), (jobs.Softmax, "shuffle")],
+)
+def test_a_remedy_of_something_else_is_not_proven(job, treatment):
+    found = tried(job, "A1", treatment)
+    assert not found.verified and "Not proven" in found.says
+
+
+def test_a_job_that_lacks_nothing_has_nothing_to_recover():
+    found = tried(jobs.Softmax, "A1", "reference-aggregator")
+    assert math.isnan(found.recovered) and found.after.values == pytest.approx(found.before.values, abs=1e-9)
+
+
+def test_a_fault_that_flatters_is_proven_by_what_it_broke():
+    found = tried(jobs.OneNetwork, "B3", "separate-clients", silent=True)
+    assert found.after.mean < found.before.mean and found.verified
+    assert "need not cost accuracy: the order of clients changes the model by" in found.says
+
+
+def test_a_flattering_fault_that_stays_is_not_proven():
+    found = tried(jobs.OneNetwork, "B3", "reference-aggregator", silent=True)
+    assert not found.verified
+
+
+def test_a_number_that_is_no_accuracy_is_replaced_and_the_model_is_not():
+    found = tried(jobs.Lying, "E5", "reference-evaluation")
+    assert found.verified and found.before.values == (0.5,) * 3 and found.after.mean > 0.9
+    honest = tried(jobs.Softmax, "E5", "reference-evaluation")
+    assert not honest.verified and honest.before.values == pytest.approx(honest.after.values, abs=1e-6)
+
+
+def test_a_knob_of_the_reference_is_a_remedy_too():
+    found = tried(jobs.Skewed, "P1", "full-participation")
+    assert found.against == "the same examples dealt again IID" and found.after.mean > found.before.mean
+
+
+def test_the_job_is_not_run_again_where_the_trials_know_it():
+    known = Outcome((0.1, 0.2, 0.3), 6, 1.0)
+    trials = Trials(job=known, knobs={}, effects={})
+    found = tried(jobs.Careful, "A6", "reference-aggregator", {"trials": trials})
+    assert found.before.values[:3] == known.values
+
+
+@pytest.mark.parametrize("treatment", ["", "magic", "relabel", "rescale", "drop-clients", "server-rate=1", "codec-off"])
+def test_what_cannot_be_tried_is_left(treatment):
+    assert tried(jobs.Softmax, "A1", treatment) is None
+
+
+def test_more_seeds_are_taken_where_all_gain_and_three_do_not_tell():
+    known = Trials(job=Outcome((0.1, 0.5, 0.85), 6, 1.0), knobs={}, effects={})
+    found = tried(jobs.Careful, "A6", "reference-aggregator", {"trials": known})
+    assert interval([b - a for a, b in zip(known.job.values, found.after.values, strict=False)])[0] < 0
+    assert len(found.before.values) == len(found.after.values) == 6 and found.verified
+
+
+def test_intervals_are_those_of_the_t_distribution():
+    low, high = interval([0.1, 0.2, 0.3])
+    assert (low + high) / 2 == pytest.approx(0.2) and high - 0.2 == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert interval([0.2]) == (-math.inf, math.inf)
+
+
+def test_every_cure_says_what_it_changes():
+    assert all(cure.change and cure.change[0].islower() for cure in CURES.values())
+
+
+def case(job: type, treatment: str, **seen: object) -> Case:
+    about = finding("", treatment, clients=job.bad)
+    return Case(Subject(job, ""), evidence(job, **seen), about, Assumed(Local()))
+
+
+@pytest.mark.parametrize("factor", [1000.0, None])
+def test_inputs_of_the_named_clients_get_the_scale_of_the_test_set(factor):
+    put_right = CURES["rescale"].put_right(case(jobs.Renamed, "rescale", data=scaled(jobs.Renamed.bad, factor)))
+    inputs, labels = jobs.examples(8, 0)
+    for client, given in ((jobs.Renamed.bad[0], 1000 * inputs), (7, inputs)):
+        found, same = put_right.change(client, given, labels)
+        torch.testing.assert_close(found, inputs)
+        assert same is labels
+
+
+def test_labels_of_the_named_clients_get_the_names_that_all_others_have():
+    put_right = CURES["relabel"].put_right(case(jobs.Renamed, "relabel", **RENAMED))
+    inputs, labels = jobs.examples(8, 0)
+    one_hot = torch.nn.functional.one_hot
+    for client, given in ((jobs.Renamed.bad[0], (labels + 1) % jobs.CLASSES), (7, labels)):
+        assert torch.equal(put_right.change(client, inputs, given)[1], labels)
+        rows = put_right.change(client, inputs, one_hot(given, jobs.CLASSES).float())[1]
+        assert torch.equal(rows, one_hot(labels, jobs.CLASSES).float())
+
+
+def test_a_dropped_clients_place_goes_to_another():
+    job, subject = jobs.Renamed, Subject(jobs.Renamed, "")
+    parts = CURES["drop-clients"].make(case(job, "drop-clients"))(subject.fresh(0), 0)
+    for number in range(1, 6):
+        asked = parts.sample(number)
+        assert len(set(asked)) == job.cohort and not set(asked) & set(job.bad)
