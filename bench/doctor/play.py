@@ -21,7 +21,8 @@ HERE = Path(__file__).resolve().parent
 
 def folders(names: list[str] | None = None) -> list[Path]:
     """The folders of the jobs `names`, of all jobs and slips where none is named."""
-    every = {path.parent.name: path.parent for path in sorted(HERE.glob("*/*/job.toml"))}
+    found = [path.parent for part in ("jobs", "slips") for path in sorted(HERE.glob(f"{part}/*/job.toml"))]
+    every = {folder.name: folder for folder in found}
     missing = set(names or ()) - every.keys()
     if missing:
         raise SystemExit(f"no such job: {', '.join(sorted(missing))}; there are {', '.join(every)}")

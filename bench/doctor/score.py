@@ -40,7 +40,7 @@ def examined(name: str, given: int, fix: bool) -> Told:
     import torch
 
     from fedlens.diagnosis.doctor import diagnose
-    from fedlens.diagnosis.patient import Subject
+    from fedlens.diagnosis.subject.patient import Subject
 
     torch.set_num_threads(1)
     make = maker(folders([name])[0])

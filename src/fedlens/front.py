@@ -16,8 +16,8 @@ from rich.console import Console, Group, RenderableType
 from torch import nn
 
 from fedlens.diagnosis.passive import findings
-from fedlens.diagnosis.patient import PATIENCE, Subject
-from fedlens.diagnosis.plain import plain
+from fedlens.diagnosis.subject.patient import PATIENCE, Subject
+from fedlens.diagnosis.verdict.plain import plain
 from fedlens.errors import ConfigurationError
 from fedlens.report import render_summary, write_report
 from fedlens.report.doctor import render_findings
@@ -26,7 +26,8 @@ from fedlens.runs.store import Journal, write_atomically
 from fedlens.tree import Tree
 
 if TYPE_CHECKING:
-    from fedlens.diagnosis.doctor import Diagnosis, Told
+    from fedlens.diagnosis.doctor import Diagnosis
+    from fedlens.diagnosis.examination import Told
 
 
 def run(
@@ -62,7 +63,7 @@ def diagnose(
     """
     # What examines needs scikit-learn, which takes as long to load as the rest.
     from fedlens.diagnosis.doctor import diagnose as examine
-    from fedlens.diagnosis.target import subject_of
+    from fedlens.diagnosis.subject.target import subject_of
 
     if isinstance(what, Run | str | Path):
         subject = subject_of(str(what.path if isinstance(what, Run) else what), patience)

@@ -17,7 +17,7 @@ import score
 import tally
 from tally import Said, Told, Truth
 
-from fedlens.diagnosis.patient import Subject
+from fedlens.diagnosis.subject.patient import Subject
 
 FOLDERS = {folder.name: folder for folder in play.folders()}
 SMALL = {"mnist": (1, 28), "cifar10": (3, 32)}

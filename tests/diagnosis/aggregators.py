@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedlens.diagnosis.patient import Subject
+from fedlens.diagnosis.subject.patient import Subject
 
 
 def network():

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from fedlens.diagnosis.evidence import DataAudit, Facts, LabelAudit
-from fedlens.diagnosis.patient import Subject
 from fedlens.diagnosis.probes.data import examine_data
 from fedlens.diagnosis.probes.labels import examine_labels
+from fedlens.diagnosis.subject.patient import Subject
 
-CLASSES, FEATURES = 4, 8
+CLASSES, FEATURES, SIZE, HELD_OUT = 4, 8, 80, 300
 Rows = tuple[np.ndarray, np.ndarray]
 Change = Callable[[np.ndarray, np.ndarray], Rows]
 
@@ -61,7 +61,7 @@ def drawn(labels: np.ndarray, random: np.random.Generator, apart: float = 2.0) -
     return (means[labels] + random.normal(size=(len(labels), FEATURES))).astype(np.float32), labels
 
 
-def deal(kind: str, seed: int, clients: int = 8, size: int = 120, apart: float = 2.0) -> dict[int, Rows]:
+def deal(kind: str, seed: int, clients: int = 8, size: int = SIZE, apart: float = 2.0) -> dict[int, Rows]:
     """Clients by "iid", "shards" (two classes each), "dirichlet" (0.1) or "quantity" (20 to 200 examples)."""
     random, held = np.random.default_rng(seed), {}
     for client in range(clients):
@@ -75,7 +75,7 @@ def deal(kind: str, seed: int, clients: int = 8, size: int = 120, apart: float =
     return held
 
 
-def held_out(seed: int, size: int = 600, apart: float = 2.0) -> Rows:
+def held_out(seed: int, size: int = HELD_OUT, apart: float = 2.0) -> Rows:
     random = np.random.default_rng(1000 + seed)
     return drawn(random.integers(0, CLASSES, size), random, apart)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from aggregators import Federation, mean, subject
 
-from fedlens.diagnosis.guard import Ailing
 from fedlens.diagnosis.probes.aggregation import examine_aggregation
+from fedlens.diagnosis.subject.guard import Ailing
 
 
 @pytest.fixture(autouse=True)
@@ -326,6 +326,13 @@ class Zeros(Federation):
     aggregate = staticmethod(lambda current, uploads, round: mean(current, uploads))
 
 
+class Few(Zeros):
+    """Fewer numbers than uploads."""
+
+    def init(self):
+        return {"weight": torch.tensor([0.1, -0.2, 0.3])}
+
+
 class Halves(Zeros):
     def init(self):
         return {"weight": torch.linspace(-1, 1, 240).view(4, 60).half(), "bias": torch.ones(4).half()}
@@ -336,12 +343,18 @@ class Doubles(Zeros):
         return {"weight": torch.linspace(-1, 1, 240).view(4, 60).double(), "bias": torch.ones(4).double()}
 
 
-HEALTHY = [Arrays, Named, Fixed, Strict, Alone, Uncounted, Shares, Sized, Zeros, Halves, Doubles]
+HEALTHY = [Arrays, Named, Fixed, Strict, Alone, Uncounted, Shares, Sized, Zeros, Few, Halves, Doubles]
 
 
 @pytest.mark.parametrize("kind", HEALTHY, ids=lambda kind: kind.__name__)
 def test_healthy_servers_of_every_form_are_clean(kind):
     clean(examined(kind=kind))
+
+
+def test_a_job_that_is_slow_to_make_is_made_anew_only_if_it_keeps_something(monkeypatch):
+    monkeypatch.setattr("fedlens.diagnosis.probes.aggregation.SLOW", -1.0)
+    clean(examined(mean))
+    assert examined(kind=Hoarding).carried == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_job_whose_aggregator_always_fails_is_not_examined():

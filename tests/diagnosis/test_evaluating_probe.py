@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from fedlens.diagnosis.evidence import Evaluating
 from fedlens.diagnosis.examiner import Examiner
-from fedlens.diagnosis.guard import Ailing
-from fedlens.diagnosis.patient import Subject
 from fedlens.diagnosis.probes.comparing import Candidate, matching
 from fedlens.diagnosis.probes.evaluating import examine_evaluating
+from fedlens.diagnosis.subject.guard import Ailing
+from fedlens.diagnosis.subject.patient import Subject
 from fedlens.errors import ConfigurationError
 
 Pair = tuple[Tensor, Tensor]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from toys import Toy, subject
 
-from fedlens.diagnosis.guard import Ailing
 from fedlens.diagnosis.job import Declared, Upload
 from fedlens.diagnosis.probes.handling import examine_handling
+from fedlens.diagnosis.subject.guard import Ailing
 
 
 def handled(job):

@@ -31,7 +31,7 @@ def random_labels(share):
 @pytest.mark.parametrize("kind", ["iid", "shards", "dirichlet", "quantity"])
 @pytest.mark.parametrize("apart", [1.0, EASY])
 def test_no_healthy_client_is_accused_on_easy_or_difficult_data(kind, apart):
-    for seed in range(2):
+    for seed in range(1, 3):
         _, seen = audits(deal(kind, seed, apart=apart), held_out(seed, apart=apart))
         assert seen.mapped == () and seen.noisy == ()
         assert seen.learnable > seen.chance + 5 * seen.error

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedlens.diagnosis.evidence import Learning
-from fedlens.diagnosis.guard import Ailing
-from fedlens.diagnosis.patient import Subject
 from fedlens.diagnosis.probes.learning import examine_learning
+from fedlens.diagnosis.subject.guard import Ailing
+from fedlens.diagnosis.subject.patient import Subject
 from fedlens.errors import ConfigurationError
 
 SHAPES = {"rows": (20,), "images": (3, 16, 16)}

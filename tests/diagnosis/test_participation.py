@@ -7,8 +7,8 @@ import pytest
 import torch
 from toys import Toy, subject
 
-from fedlens.diagnosis.guard import Ailing
 from fedlens.diagnosis.probes.participation import examine_participation, uniform
+from fedlens.diagnosis.subject.guard import Ailing
 
 
 def asked(job, classes_of=None):

@@ -8,7 +8,7 @@ import torch
 
 from fedlens.diagnosis.evidence import Aggregation, DataAudit, Evidence, Inputs, LabelAudit, Outcome, Trials
 from fedlens.diagnosis.finding import Certainty, Finding
-from fedlens.diagnosis.patient import Subject
+from fedlens.diagnosis.subject.patient import Subject
 from fedlens.diagnosis.treatment import Treated, interval, treat
 from fedlens.diagnosis.trials.case import Case
 from fedlens.diagnosis.trials.cures import CURES

@@ -10,7 +10,7 @@ from torch import nn
 
 from fedlens.diagnosis.evidence import Facts, Round, Visit, Watched
 from fedlens.diagnosis.job import Upload
-from fedlens.diagnosis.patient import Sent, Subject
+from fedlens.diagnosis.subject.patient import Sent, Subject
 from fedlens.diagnosis.trials import KNOBS, LADDER, own_parts, reference_settings, run_job, run_trials
 from fedlens.diagnosis.trials.client import Client
 from fedlens.diagnosis.trials.course import Course, Setup, due, effect, federation_of, run

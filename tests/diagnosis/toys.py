@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fedlens.diagnosis.job import Declared, Upload
-from fedlens.diagnosis.patient import Subject
+from fedlens.diagnosis.subject.patient import Subject
 
 
 class Toy:

@@ -13,7 +13,9 @@ import traceback
 
 import typer
 
+from fedlens.cli.checking import check
 from fedlens.cli.commands import compare, data, methods, models, report, run
+from fedlens.cli.diagnosing import diagnose
 
 app = typer.Typer(
     name="fedlens",
@@ -23,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, compare, report, data, models, methods):
+for command in (run, diagnose, check, compare, report, data, models, methods):
     app.command()(command)
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fedlens.cli.commands import Json, Verbose, _answers_only, _print
-
-if TYPE_CHECKING:
-    from fedlens.diagnosis.doctor import Diagnosis
 
 Target = Annotated[
     Path | None,
@@ -30,13 +27,14 @@ def diagnose(
 ) -> None:
     """Say why a federated job fails, with evidence: a run of fedlens, anybody's job, or a log alone."""
     from fedlens.diagnosis.doctor import diagnose as examine
-    from fedlens.diagnosis.target import is_log, subject_of
+    from fedlens.diagnosis.doctor import of_log
+    from fedlens.diagnosis.subject.target import is_log, subject_of
     from fedlens.report.doctor import render_diagnosis
 
     named = str(target or "runs/latest")
     with _answers_only():
         if is_log(named):
-            told = _of_log(Path(named))
+            told = of_log(Path(named)).as_dict()
         else:
             told = examine(subject_of(named, patience), fix=fix, tell=_telling()).as_dict()
     if report is not None:
@@ -60,10 +58,3 @@ def _telling() -> Any:
         sys.stderr.flush()
 
     return tell
-
-
-def _of_log(path: Path) -> dict[str, Any]:
-    from fedlens.diagnosis.doctor import of_log
-
-    found: Diagnosis = of_log(path)
-    return found.as_dict()

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from fedlens.diagnosis.evidence import Evidence, Outcome, Trials
 from fedlens.diagnosis.examination import Examination, merged, score
-from fedlens.diagnosis.signs.reading import ahead, effect
-from fedlens.diagnosis.signs.symptom import misses
+from fedlens.diagnosis.signs.reading import ahead, effect, outcome
+from fedlens.diagnosis.signs.symptom import ceiling, misses
 from fedlens.diagnosis.trials import own_parts, reference_settings, run_trials
 
 NEEDED = ("model", "train_data", "test_data")
 SHORT = 0.05  # accuracy below the ceiling from which on reasons are looked for
+FAILS = 0.15  # below the ceiling, from which on pooled training counts as failing too
 BUDGET = 0.6  # of a training run, for the trials of one call
 LEAST = 10.0  # seconds that they may take in any case
 
@@ -26,6 +27,9 @@ def counterfactuals(x: Examination, *, exact: bool) -> None:
     job = Outcome((value,), len(x.curve), len(x.curve) / facts.rounds, math.isfinite(value), tuple(x.curve))
     _run(x, ("iid", "pooled-samples"), (0,), job)
     if exact or x.evidence.trials is None or not _short(x.evidence):
+        return
+    if _pooled_fails(x.evidence):  # then it is no matter of federation
+        _run(x, ("best-rate",), (0,), job)
         return
     _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
     if more := _later_knobs(x.evidence):
@@ -59,9 +63,15 @@ def _short(e: Evidence) -> bool:
     return misses(e) > SHORT or any(not one.finite for one in e.rounds)
 
 
+def _pooled_fails(e: Evidence) -> bool:
+    """Whether pooled training of the job's network at the job's rate is itself far below what the data allow."""
+    pooled, best = outcome(e, "pooled-samples"), ceiling(e)
+    return pooled is not None and best is not None and (not pooled.finite or best - pooled.mean > FAILS)
+
+
 def _first_knobs(e: Evidence) -> tuple[str, ...]:
     """What the job's own settings suggest."""
-    wanted = ["iid", "pooled-samples", "pooled-depth", "best-rate"]
+    wanted = ["iid", "pooled-samples", "pooled-depth"]
     if e.facts.declared.dp.get("noise"):
         wanted.append("noise-off")
     if e.facts.declared.dp.get("clip"):
@@ -70,12 +80,12 @@ def _first_knobs(e: Evidence) -> tuple[str, ...]:
         wanted.append("codec-off")
     if any(name.startswith(("BatchNorm", "SyncBatch")) for name in e.facts.norms or {}):
         wanted += ["norm-group", "recalibrated"]
-    return tuple(wanted)
+    return (*wanted, "lr*3", "lr/3")
 
 
 def _later_knobs(e: Evidence) -> tuple[str, ...]:
     """Where heterogeneity is what the re-deal says: what might help."""
     dealt = effect(e, "iid")
     if dealt is None or not dealt.clear:
-        return ()
+        return ("best-rate",)
     return ("server-momentum", "fewer-steps", "full-participation")

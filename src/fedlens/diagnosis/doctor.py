@@ -7,17 +7,30 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fedlens.diagnosis.counterfactuals import counterfactuals, own_code
-from fedlens.diagnosis.evidence import Evidence
-from fedlens.diagnosis.examination import Examination, Told, begun, some_rounds, with_models, without_training
+from fedlens.diagnosis.evidence import Evidence, Facts, Unexamined
+from fedlens.diagnosis.examination import (
+    Examination,
+    Told,
+    begun,
+    data_and_log,
+    some_rounds,
+    with_models,
+    without_training,
+)
 from fedlens.diagnosis.finding import Certainty, Finding
-from fedlens.diagnosis.gap import Bar, waterfall
-from fedlens.diagnosis.judgement import RuledOut, judged, ruled_out
-from fedlens.diagnosis.patient import Subject
-from fedlens.diagnosis.plain import plain
+from fedlens.diagnosis.forensics import examine_log, read_log
+from fedlens.diagnosis.job import Declared
+from fedlens.diagnosis.signs import SIGNS
+from fedlens.diagnosis.subject.patient import Subject
 from fedlens.diagnosis.treatment import Treated, treat
+from fedlens.diagnosis.verdict.gap import Bar, waterfall
+from fedlens.diagnosis.verdict.judgement import RuledOut, judged, ruled_out
+from fedlens.diagnosis.verdict.plain import plain
+from fedlens.errors import ConfigurationError
 
 WORDS = "NO FAULT FOUND"
 
@@ -75,9 +88,37 @@ def diagnose(subject: Subject, *, fix: bool = False, tell: Told | None = None) -
     without_training(x)
     some_rounds(x)
     with_models(x)
+    data_and_log(x)
     counterfactuals(x, exact=any(one.certainty is Certainty.FOUND for one in x.findings()))
     own_code(x)
     return _told(x, _treated(x) if fix else ())
+
+
+def of_log(path: Path, classes: int | None = None, claimed: int | None = None) -> Diagnosis:
+    """What a file of printed accuracies gives away alone; `claimed`: the size of the test set it is said to be of.
+
+    Raises ConfigurationError where it holds no accuracies.
+    """
+    rows = read_log(path.read_text(errors="replace"))
+    if not rows:
+        do = "Give lines such as 'round 3 test accuracy 0.81', a CSV with such a column, or a number a line."
+        raise ConfigurationError("no accuracies were found", where=str(path), do=do)
+    values, printed = [row.value for row in rows], [row.printed for row in rows]
+    log = examine_log(values, printed=printed, claimed=claimed, classes=classes)
+    facts = Facts(
+        clients=0,
+        cohort=0,
+        rounds=len(values),
+        classes=classes,
+        declared=Declared(test_size=claimed),
+        entries={},
+        offers=frozenset(),
+        where={},
+    )
+    e = Evidence(facts=facts, log=log, unexamined=(Unexamined("everything but the log", "there is nothing else"),))
+    suspects, noted = judged([found for sign in SIGNS if (found := sign(e)) is not None])
+    cost = {"runs": 0.0, "first": 0.0}
+    return Diagnosis(path.name, suspects, noted, (), (), e, {}, cost)
 
 
 def _treated(x: Examination) -> tuple[Treated, ...]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
 from fedlens.diagnosis.evidence import Effect, Evidence, Outcome, Round, Trials, Unexamined
 from fedlens.diagnosis.examiner import Examiner
 from fedlens.diagnosis.finding import Certainty, Finding
 from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import State
-from fedlens.diagnosis.patient import Patient, Subject
 from fedlens.diagnosis.probes.aggregation import examine_aggregation
 from fedlens.diagnosis.probes.data import examine_data
 from fedlens.diagnosis.probes.evaluating import examine_evaluating
@@ -26,6 +27,7 @@ from fedlens.diagnosis.probes.learning import examine_learning
 from fedlens.diagnosis.probes.participation import examine_participation
 from fedlens.diagnosis.probes.rounds import Played, examine_rounds
 from fedlens.diagnosis.signs import SIGNS
+from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.errors import FedlensError
 
 SHARE = 0.25  # of its rounds that the job is run for
@@ -113,19 +115,10 @@ def begun(subject: Subject, tell: Told) -> Examination:
 
 
 def without_training(x: Examination) -> None:
-    """All that needs no visit or hardly one: the log, who is asked, data, labels, network, aggregator, handling."""
-    facts, offers = x.evidence.facts, x.evidence.facts.offers
-    if "log" in offers:
-        with x.part("the log"):
-            rows = read_log(x.patient.job.log)
-            x.learn(log=examine_log([row.value for row in rows], classes=facts.classes))
-    if "train_data" in offers:
-        with x.part("the clients' data"):
-            x.learn(data=examine_data(x.subject, facts))
+    """All that needs hardly a visit: the log, who is asked, the aggregator, how clients and states are handled."""
+    facts = x.evidence.facts
     with x.part("participation"):
-        held = None if x.evidence.data is None else x.evidence.data.counts
-        classes_of = held and {client: [c for c, n in enumerate(row) if n] for client, row in held.items()}
-        x.learn(participation=examine_participation(x.subject, facts, classes_of))
+        x.learn(participation=examine_participation(x.subject, facts))
     with x.part("the aggregator"):
         x.learn(aggregation=examine_aggregation(x.subject, facts))
     with x.part("how clients and states are handled"):
@@ -156,18 +149,35 @@ def with_models(x: Examination) -> None:
     if {"model", "train_data"} <= offers:
         with x.part("the network and its loss"):
             x.learn(learning=examine_learning(x.subject, facts, rate(x.evidence), optimizer(x.evidence)))
-    if x.evidence.data is not None:
-        with x.part("the labels"):
-            x.learn(labels=examine_labels(x.subject, facts, x.evidence.data))
     if x.models:
         with x.part("what is reported"):
             numbers = {number for number, _ in x.models}
             told = [round.reported for round in x.evidence.rounds if round.number in numbers]
-            examiner, models = x.examiner, x.models
-            x.learn(evaluating=examine_evaluating(x.subject, facts, examiner, models, reported=told))
+            x.learn(evaluating=examine_evaluating(x.subject, facts, x.examiner, x.models, reported=told))
     lacking = [name for name in ("model", "loss", "train_data", "test_data") if name not in offers]
     if lacking:
         x.missed("what needs the job's " + ", ".join(lacking), "the job does not offer it (see fedlens.Job)")
+
+
+def data_and_log(x: Examination) -> None:
+    """The clients' examples and, where nothing exact is broken yet, what their labels mean; and what was printed."""
+    facts, offers = x.evidence.facts, x.evidence.facts.offers
+    if "train_data" in offers:
+        with x.part("the clients' data"), threadpool_limits(1):  # on a busy machine their threads wait for each other
+            x.learn(data=examine_data(x.subject, facts))
+    if x.evidence.data is not None:
+        held = {client: [c for c, n in enumerate(row) if n] for client, row in x.evidence.data.counts.items()}
+        with x.part("classes that are never seen"):
+            x.learn(participation=examine_participation(x.subject, facts, held))
+        if not any(one.certainty is Certainty.FOUND for one in x.findings()):
+            with x.part("the labels"), threadpool_limits(1):
+                x.learn(labels=examine_labels(x.subject, facts, x.evidence.data))
+    if "log" in offers:
+        with x.part("the log"):
+            rows, said = read_log(x.patient.job.log), facts.declared.test_size
+            size = said if said is not None or x.evidence.data is None else x.evidence.data.test_size
+            values, printed = [row.value for row in rows], [row.printed for row in rows]
+            x.learn(log=examine_log(values, printed=printed, claimed=size, classes=facts.classes))
 
 
 def rate(e: Evidence) -> float | None:
@@ -195,4 +205,5 @@ def merged(known: Trials | None, more: Trials) -> Trials:
     fresh = {name: value for name, value in vars(more).items() if value not in (None, {}, 0.0)}
     knobs: Mapping[str, Outcome] = {**known.knobs, **more.knobs}
     effects: Mapping[str, Effect] = {**known.effects, **more.effects}
-    return replace(known, **{**fresh, "knobs": knobs, "effects": effects})
+    notes = tuple(dict.fromkeys((*known.notes, *more.notes)))
+    return replace(known, **{**fresh, "knobs": knobs, "effects": effects, "notes": notes})

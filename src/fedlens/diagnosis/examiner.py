@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fedlens.diagnosis.evidence import Exam
 from fedlens.diagnosis.job import State
-from fedlens.diagnosis.patient import Patient
+from fedlens.diagnosis.subject.patient import Patient
 
 BATCH = 256
 
@@ -23,6 +23,8 @@ class Examiner:
     def __init__(self, patient: Patient) -> None:
         self.patient, self.module = patient, patient.model()
         self.inputs, self.labels = patient.test_data()
+        kinds = [one.dtype for one in self.module.parameters() if one.is_floating_point()]
+        self.kind = kinds[0] if kinds and self.inputs.is_floating_point() else self.inputs.dtype
 
     def exam(self, state: State, *, batch_statistics: bool = False) -> Exam:
         """`state` on all test data; `batch_statistics`: norm layers use each batch's own, dropout stays off."""
@@ -32,7 +34,7 @@ class Examiner:
         """The network's answers, [N, C]."""
         self.module.load_state_dict({name: value.clone() for name, value in state.items()}, strict=False)
         with _mode(self.module, batch_statistics), torch.no_grad():
-            return torch.cat([self.module(part) for part in torch.split(inputs, BATCH)])
+            return torch.cat([self.module(part.to(self.kind)) for part in torch.split(inputs, BATCH)])
 
     def client_loss(self, state: State, client: int, most: int = 512) -> float:
         """The mean cross-entropy of `state` on at most `most` of the client's own examples, in nats."""
@@ -43,7 +45,7 @@ class Examiner:
 
 def examined(outputs: Tensor, labels: Tensor) -> Exam:
     """What `outputs` [N, C] come to beside class numbers [N] or one-hot rows [N, C]."""
-    outputs = outputs.flatten(1).double()
+    outputs = two_columns(outputs.flatten(1).double())
     truth = labels.argmax(dim=1) if labels.dim() > 1 and labels.shape[-1] > 1 else labels.flatten().long()
     classes, said = outputs.shape[1], outputs.argmax(dim=1)
     valid = (truth >= 0) & (truth < classes)
@@ -56,6 +58,15 @@ def examined(outputs: Tensor, labels: Tensor) -> Exam:
     )
     loss = losses[valid].mean().item() if bool(valid.any()) else math.nan
     return Exam(right.double().mean().item(), loss, entropy, shares.max().item(), recall, len(labels))
+
+
+def two_columns(outputs: Tensor) -> Tensor:
+    """A head of one output [N, 1] as logits of two classes [N, 2]; a wider one as it is."""
+    if outputs.shape[1] > 1:
+        return outputs
+    probabilities = bool(((outputs >= 0) & (outputs <= 1)).all())
+    logits = outputs.clamp(1e-12, 1 - 1e-12).logit() if probabilities else outputs
+    return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import numpy as np
 from fedlens.diagnosis.evidence import Effect, Evidence, Exam, Facts, Outcome, Round, Trials
 from fedlens.diagnosis.finding import Finding
 from fedlens.diagnosis.forensics import examine_log
-from fedlens.diagnosis.judgement import judged
-from fedlens.diagnosis.ours import declared
 from fedlens.diagnosis.signs import SIGNS
+from fedlens.diagnosis.subject.ours import declared
+from fedlens.diagnosis.verdict.judgement import judged
 from fedlens.runs import Experiment
 
 LAST = 10  # evaluations of which the score is the mean, as in the summary
@@ -42,13 +43,15 @@ def recorded(experiment: Experiment, summary: Mapping[str, Any], rows: Rows) -> 
         offers=frozenset(),
         where={},
     )
-    values = [row["accuracy"] for row in rows if "accuracy" in row]
+    values = [row["accuracy"] for row in rows[1:] if "accuracy" in row]
     log = examine_log(values, claimed=test_size, classes=classes) if len(values) > LAST else None
+    if log is not None:  # who evaluated, and on what, is known: fedlens itself, on the test set
+        log = replace(log, n=None, digits=0, tails=(), flat=False)
     return Evidence(facts=facts, log=log, rounds=_rounds(rows, test_size), trials=_trials(summary, values, test_size))
 
 
 def _rounds(rows: Rows, test_size: int) -> tuple[Round, ...]:
-    """The rounds as rows tell them: who took part, coherence, the evaluation."""
+    """The rounds as rows tell them: coherence and the evaluation. Nobody's visit was watched."""
     found = []
     for row in rows[1:]:
         exam = batch = None
@@ -57,9 +60,8 @@ def _rounds(rows: Rows, test_size: int) -> tuple[Round, ...]:
             exam = Exam(row["accuracy"], row["loss"], entropy, 0.0, recall, test_size)
             if (other := row.get("accuracy_batch_statistics")) is not None:
                 batch = exam._replace(accuracy=other, recall=())
-        asked = tuple(row.get("clients", ()))
         told: dict[str, Any] = {"coherence": row.get("coherence"), "exam": exam, "exam_batch": batch}
-        found.append(Round(number=row["round"], asked=asked, visits=(), wanted=(), **told))
+        found.append(Round(number=row["round"], asked=(), visits=(), wanted=(), **told))
     return tuple(found)
 
 
@@ -71,8 +73,8 @@ def _trials(summary: Mapping[str, Any], values: Sequence[float], test_size: int)
         return None
     job = Outcome((own,), summary["rounds_done"], 1.0, math.isfinite(own))
     one_evaluation = math.sqrt(max(own * (1 - own), 0.01) / test_size)
-    moved = float(np.std(values[-LAST:])) / math.sqrt(min(LAST, max(1, len(values))))
-    error = math.hypot(one_evaluation, moved)
+    # Another seed would end elsewhere by about as much as one round is from the next: their mean is no surer than one.
+    error = math.hypot(one_evaluation, float(np.std(values[-LAST:])))
     knobs = {name: Outcome((one["mean_last_ten"],), summary["rounds_done"], 1.0) for name, one in told.items()}
     effects = {name: Effect(one.mean - own, math.sqrt(2) * error, 1) for name, one in knobs.items()}
     pooled = [one.mean for name, one in knobs.items() if name.startswith("pooled")]

@@ -12,7 +12,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from fedlens.diagnosis.evidence import Evidence, Outcome
 from fedlens.diagnosis.finding import Finding
 from fedlens.diagnosis.job import State
-from fedlens.diagnosis.patient import Patient, Subject
+from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.diagnosis.trials.case import NOTHING, Case, Correction
 from fedlens.diagnosis.trials.course import binomial, outcome, run
 from fedlens.diagnosis.trials.cures import CURES

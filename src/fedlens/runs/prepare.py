@@ -68,10 +68,8 @@ def prepare(experiment: Experiment, lent: Lent | None = None) -> Federation:
         raise DataError("there is nothing to tell apart", where=experiment.data.source, seen=seen, do="Add a class.")
     deal, held = _dealt(experiment, split) if lent is None else (lent.deal, None)
     exchange = _exchange(experiment, split)
-    if lent is not None:
-        experiment, module = lent.taught(experiment), copy.deepcopy(lent.module)
-    else:
-        module = _drawn(experiment, split) if exchange is None else _halves(experiment, split).whole()
+    module = _network(experiment, split) if lent is None else copy.deepcopy(lent.module)
+    experiment = experiment if lent is None else lent.taught(experiment)
     start = Tree.of(module, experiment.engine.dtype)
     network = cost(module, split.train.shape)
     bound = bind(module, experiment.engine.dtype)
@@ -113,6 +111,12 @@ def _drawn(experiment: Experiment, split: Split) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(torch_seed(experiment.seed, "init"))
         return build(experiment.model, split.train.shape, len(split.train.classes))
+
+
+def _network(experiment: Experiment, split: Split) -> nn.Module:
+    """What the engine trains."""
+    transfers = isinstance(experiment.method, Transfer)
+    return _halves(experiment, split).whole() if transfers else _drawn(experiment, split)
 
 
 def _halves(experiment: Experiment, split: Split) -> Halves:

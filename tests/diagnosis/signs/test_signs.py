@@ -6,8 +6,8 @@ import pytest
 from evidence_of import aggregation, bare, data, handling, job, round_of, rounds, trials, visit, watched
 
 from fedlens.diagnosis import Certainty, Evidence
-from fedlens.diagnosis.judgement import judged
 from fedlens.diagnosis.signs import SIGNS
+from fedlens.diagnosis.verdict.judgement import judged
 
 
 def named(e: Evidence) -> dict[str, Certainty]:

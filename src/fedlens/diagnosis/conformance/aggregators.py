@@ -14,12 +14,12 @@ from fedlens.diagnosis.conformance.load import Component
 from fedlens.diagnosis.conformance.result import Check
 from fedlens.diagnosis.conformance.verdicts import verdicts
 from fedlens.diagnosis.evidence import Entry
-from fedlens.diagnosis.forms import Unreadable, read_state
-from fedlens.diagnosis.guard import Ailing, guarded, seeded
 from fedlens.diagnosis.job import Declared, State, Upload
 from fedlens.diagnosis.reduction import Bench, Cohort, Done, Form, make_cohort
 from fedlens.diagnosis.reduction import examine as examine_reduction
 from fedlens.diagnosis.reduction.coefficients import parts_of, solve
+from fedlens.diagnosis.subject.forms import Unreadable, read_state
+from fedlens.diagnosis.subject.guard import Ailing, guarded, seeded
 
 COHORT = 6
 MOST = 1  # names that may speak against a way to call it, where others speak for one

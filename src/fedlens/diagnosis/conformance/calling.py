@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedlens.diagnosis.guard import Ailing, guarded
+from fedlens.diagnosis.subject.guard import Ailing, guarded
 
 PATIENCE = 30.0  # seconds that one call may take
 

@@ -16,8 +16,8 @@ from fedlens.diagnosis.conformance.calling import Binding, bindings, called, fir
 from fedlens.diagnosis.conformance.load import Component
 from fedlens.diagnosis.conformance.result import Check
 from fedlens.diagnosis.conformance.terms import terms
-from fedlens.diagnosis.forms import Unreadable, read_state
-from fedlens.diagnosis.guard import Ailing, guarded, seeded
+from fedlens.diagnosis.subject.forms import Unreadable, read_state
+from fedlens.diagnosis.subject.guard import Ailing, guarded, seeded
 
 SAMPLES, FEATURES, CLASSES, RATE = 32, 12, 4, 0.1
 ROLES = {
@@ -182,7 +182,8 @@ def _returned(raw: Any, given: Mapping[str, Any], names: tuple[str, ...]) -> dic
     """The state in what came back; where nothing did, that of the model that was given."""
     if raw is None or isinstance(raw, int | float) or (isinstance(raw, Tensor) and raw.dim() == 0):
         trained = {} if given["model"] is None else read_state(given["model"])
-        if not trained or (raw is not None and all(torch.equal(trained[n], given["global"].state_dict()[n]) for n in names)):
+        still = {} if given["model"] is None else dict(given["global"].named_parameters())
+        if not trained or (raw is not None and all(torch.equal(trained[name], still[name]) for name in still)):
             raise Unreadable(f"a {type(raw).__name__} where a state should stand")
         return trained
     if isinstance(raw, tuple) and raw and isinstance(raw[0], Mapping | nn.Module | list):

@@ -15,7 +15,7 @@ from fedlens.diagnosis.conformance.metrics import examine as examine_metric
 from fedlens.diagnosis.conformance.partitioners import WORDS as PARTITIONER
 from fedlens.diagnosis.conformance.partitioners import examine as examine_partitioner
 from fedlens.diagnosis.conformance.result import Check, Conformance
-from fedlens.diagnosis.guard import Ailing
+from fedlens.diagnosis.subject.guard import Ailing
 from fedlens.errors import ConfigurationError
 
 

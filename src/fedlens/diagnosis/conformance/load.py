@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import sys
 import time
@@ -11,12 +10,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from fedlens.diagnosis.conformance.calling import PATIENCE
-from fedlens.diagnosis.guard import guarded, seeded
-from fedlens.diagnosis.patient import STAGES
+from fedlens.diagnosis.subject.guard import guarded, seeded
+from fedlens.diagnosis.subject.patient import STAGES
 from fedlens.errors import ConfigurationError, FedlensError, nearest
 
 SLOW = 0.3  # seconds; a file that takes longer to run is not run anew for every experiment
@@ -34,6 +33,7 @@ class Component:
         if not self.source or not all(part.isidentifier() for part in self.attribute.split(".")):
             do = "Write FILE.py:FUNCTION, for example agg.py:aggregate."
             raise ConfigurationError(f"'{path}' does not name a function", where="check", do=do)
+        self._code: CodeType | None = None
         began = time.perf_counter()
         seeded(0)
         self._module = self._load()
@@ -75,12 +75,12 @@ class Component:
                 seen = f"looked in {Path.cwd()}"
                 raise ConfigurationError("there is no such file", where=self.source, seen=seen, do=do)
             _importable(file.resolve().parent)
-            spec = importlib.util.spec_from_file_location(f"_examined_{file.stem}", file)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
+            if self._code is None:
+                self._code = compile(file.read_bytes(), str(file), "exec")
+            module = ModuleType(f"_examined_{file.stem}")
+            module.__file__ = str(file)
             sys.modules[module.__name__] = module  # dataclasses look their module up
-            spec.loader.exec_module(module)
+            exec(self._code, module.__dict__)
             return module
 
     def _found(self, module: ModuleType) -> Callable[..., Any]:

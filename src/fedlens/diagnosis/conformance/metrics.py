@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from fedlens.diagnosis.conformance.calling import Binding, bindings, called, first_that_works, short, words
 from fedlens.diagnosis.conformance.load import Component
 from fedlens.diagnosis.conformance.result import Check
-from fedlens.diagnosis.forms import Unreadable
-from fedlens.diagnosis.guard import guarded, seeded
+from fedlens.diagnosis.subject.forms import Unreadable
+from fedlens.diagnosis.subject.guard import guarded, seeded
 
 SAMPLES, CLASSES, BATCH = 133, 4, 64  # batches of 64, 64 and 5
 ROLES = {
@@ -59,7 +59,7 @@ def examine(component: Component, declared: str | None) -> tuple[str, tuple[Chec
     scale, checks = _scale(component, way, perfect, wrong, labels)
     return told, (*checks, _accuracy(component, way, outputs, labels, scale),
                   _constant(component, way, labels, scale), *_steady(component, way, outputs, labels, scale),
-                  _broken(component, way, outputs, labels))  # fmt: skip
+                  *_mode(component, way, labels), _broken(component, way, outputs, labels))  # fmt: skip
 
 
 def _first_value(component: Component, way: _Way, labels: Tensor) -> tuple[_Way, float]:
@@ -96,10 +96,10 @@ def _shifted(labels: Tensor) -> Tensor:
     return _right((labels + 1) % CLASSES)
 
 
-def _value(component: Component, way: _Way, outputs: Tensor, labels: Tensor) -> float:
+def _value(component: Component, way: _Way, outputs: Tensor, labels: Tensor, model: nn.Module | None = None) -> float:
     """What it says of `outputs` [n, C] and `labels` [n]; Ailing where that is no number."""
     given: dict[str, Any] = {
-        "model": nn.Identity(), "device": "cpu", "loss": nn.CrossEntropyLoss(), "classes": CLASSES,
+        "model": model or nn.Identity(), "device": "cpu", "loss": nn.CrossEntropyLoss(), "classes": CLASSES,
         "data": TensorDataset(outputs.clone(), labels.clone()),
     }  # fmt: skip
     given["loader"] = DataLoader(given["data"], batch_size=BATCH)
@@ -115,6 +115,30 @@ def _value(component: Component, way: _Way, outputs: Tensor, labels: Tensor) -> 
     raw = called(function, component.names, values, "metric")
     with guarded("metric", "", 0):
         return _number(raw)
+
+
+class _Watched(nn.Identity):
+    """Gives back what it gets, and remembers whether that was in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trained: set[bool] = set()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """`input`."""
+        self.trained.add(self.training)
+        return input
+
+
+def _mode(component: Component, way: _Way, labels: Tensor) -> list[Check]:
+    """A remark where a model is evaluated in the mode in which it comes."""
+    if "model" not in way.binding.values():
+        return []
+    model = _Watched()
+    _value(component, way, _right(labels), labels, model)
+    told = "training mode" if True in model.trained else "evaluation mode"
+    why = "BatchNorm and dropout then answer as in training: call model.eval() first." if True in model.trained else ""
+    return [Check("mode of a model that comes in training mode", None if why else True, told, "evaluation mode", why)]
 
 
 def _number(raw: Any) -> float:

@@ -13,8 +13,8 @@ import torch
 from fedlens.diagnosis.conformance.calling import Binding, bindings, called, first_that_works, short, words
 from fedlens.diagnosis.conformance.load import Component
 from fedlens.diagnosis.conformance.result import Check
-from fedlens.diagnosis.forms import Unreadable
-from fedlens.diagnosis.guard import guarded, seeded
+from fedlens.diagnosis.subject.forms import Unreadable
+from fedlens.diagnosis.subject.guard import guarded, seeded
 
 SAMPLES, CLASSES, CLIENTS = 1_003, 10, 7
 ROLES = {

@@ -29,11 +29,11 @@ class DataAudit:
     clients with one example.
 
     `inputs`: client -> its inputs, `test`: of the test set, as evaluation sees them (M17). `apart`: clients whose
-    inputs differ from the test set's by more than chance and by more than their labels explain, with by how many
-    standard deviations (of the pooled features) the class-conditional means differ; `scaled`: client -> factor by which
-    its input scale differs from the test set's; `clusters`: in how many separated groups the clients' input statistics
-    fall; `mismatch`: all of them differ from the test set, and in the same way (D2). `shapes`: shapes of inputs, if more
-    than one.
+    inputs differ from the test set's by more than chance and by more than any mixture of classes explains, with by how
+    many standard deviations (root mean square over features) their mean does, or as many as their spread or structure
+    is worth; `scaled`: client -> factor by which its input scale differs from the test set's; `clusters`: in how many
+    separated groups the clients' input statistics fall; `mismatch`: all of them differ from the test set, and in the
+    same way (D2). `shapes`: of inputs, if more than one.
 
     `overlap`: share of test examples that some client holds; `shared`: share of examples that more than one client
     holds; `copies`: share of repeated examples within clients; `same`: clients that hold exactly another one's data;

@@ -9,6 +9,35 @@ from typing import Literal, NamedTuple
 BufferFate = Literal["mean", "uniform", "kept", "one", "missing", "cast", "other"]
 
 
+class Pull(NamedTuple):
+    """What stands beside the supervised loss at one step, by its gradient g_k in each tensor k where it is not 0,
+    compared with the way d_k = w_k - start_k that training has gone; FedProx has g_k = mu d_k.
+
+    `distance`: ||w - start||. `low`, `high`: smallest and largest coefficient c_k of g_k on d_k; `least`, `most`: of
+    ||g_k||; `off`: largest ||g_k - c_k d_k|| / ||g_k||. `aside`: the distance of the point that weights are pulled to
+    from the start, by ||start||, multiples of the start aside; None: it is not known, or there is no such point.
+    `added`: the term is added to the loss as it is, not scaled together with it.
+    """
+
+    distance: float
+    low: float
+    high: float
+    least: float
+    most: float
+    off: float
+    aside: float | None
+    added: bool
+
+
+class Tie(NamedTuple):
+    """Whether answers depend on labels: chi-square of their table, its degrees of freedom (what it is on average if
+    they do not), and the most that it could be (n times the lesser number of classes, less one). Ties of visits add."""
+
+    squares: float
+    freedom: int
+    most: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Watched:
     """What one call of the author's `fit` did inside PyTorch, where that could be seen; None: it could not.
@@ -27,6 +56,13 @@ class Watched:
     the returned state does not hold; `gradient_norm` at the first step; `clipped`: share of steps whose gradient was
     scaled down by clip_grad_norm_, and `separately`: tensor by tensor. `input_low/high/mean/std`: of the first batch.
     `identities`: object ids of the trained model, kept to find one object shared by clients.
+
+    `beside`: whether anything but the supervised loss acts on the weights (another term with a gradient, gradients or
+    weights changed by hand); None: not sure. Of the first steps: `extra`: (||w - start||, what the objective adds to
+    that loss) where it is plainly added; `pulls`: the gradient of what stands beside. `teacher_rows`: examples whose
+    loss has, beside labels, answers of another model for target; `teacher`, `student`: share of those where that
+    model, and the one in training, answer the label; `teacher_chance`: what the same answers dealt out at random would;
+    `teacher_tie`, `student_tie`: of answers and labels; `teacher_blank`: all of its rows tell no class from another.
     """
 
     start: float | None = None
@@ -62,6 +98,16 @@ class Watched:
     input_mean: float | None = None
     input_std: float | None = None
     identities: tuple[int, ...] = ()
+    beside: bool | None = None
+    extra: tuple[tuple[float, float], ...] = ()
+    pulls: tuple[Pull, ...] = ()
+    teacher_rows: int = 0
+    teacher: float | None = None
+    student: float | None = None
+    teacher_chance: float | None = None
+    teacher_tie: Tie | None = None
+    student_tie: Tie | None = None
+    teacher_blank: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import torch
 
 from fedlens.diagnosis.evidence import Aggregation, Facts
 from fedlens.diagnosis.evidence.aggregation import Fate
-from fedlens.diagnosis.forms import read_state, read_upload, write_upload
-from fedlens.diagnosis.guard import Ailing, guarded, seeded
 from fedlens.diagnosis.job import State, Upload
-from fedlens.diagnosis.patient import Patient, Sent, Subject
-from fedlens.diagnosis.reduction import Bench, Cohort, Done, Form, examine
+from fedlens.diagnosis.reduction import Bench, Cohort, Done, Form, examine, make_cohort
+from fedlens.diagnosis.reduction.experiments import Reduce
+from fedlens.diagnosis.subject.forms import read_state, read_upload, write_upload
+from fedlens.diagnosis.subject.guard import Ailing, guarded, seeded
+from fedlens.diagnosis.subject.patient import Patient, Sent, Subject
 
 ROUND = 1
+SLOW = 0.2  # seconds to make a job
 MOST = 10  # clients that are visited where uploads name their client
 
 
@@ -38,13 +42,33 @@ def examine_aggregation(subject: Subject, facts: Facts, scale: float | None = No
     """
     opened = _opened(subject, facts)
     factor = 1.0 if scale is None else scale
-    bench = Bench(lambda seed: _reduce(subject, opened, seed, prime=False))
     try:
+        bench = _bench(subject, opened, facts, prime=False)
         found = examine(bench, opened.form, facts.cohort, facts.declared, factor)
     except Ailing:
-        bench = Bench(lambda seed: _reduce(subject, opened, seed, prime=True))
+        bench = _bench(subject, opened, facts, prime=True)
         found = examine(bench, opened.form, facts.cohort, facts.declared, factor)
     return _by_clients(subject, facts, found)
+
+
+def _bench(subject: Subject, opened: _Opened, facts: Facts, *, prime: bool) -> Bench:
+    """A fresh job for every experiment; one for all of them where making it is slow and it was seen to keep nothing."""
+
+    def fresh(seed: int) -> Reduce:
+        return _reduce(subject, opened, seed, prime=prime)
+
+    began = time.perf_counter()
+    reduce = fresh(0)
+    if time.perf_counter() - began <= SLOW:
+        return Bench(fresh)
+    m = min(max(facts.cohort, 3), 10)
+    cohort, other = make_cohort(opened.form, m), make_cohort(opened.form, m, draw=1)
+    try:
+        before = reduce(cohort).state
+        reduce(other)
+        return Bench(cache(fresh)) if _same(before, reduce(cohort).state) else Bench(fresh)
+    except Ailing:  # not with so many uploads
+        return Bench(fresh)
 
 
 def _by_clients(subject: Subject, facts: Facts, found: Aggregation) -> Aggregation:
@@ -145,7 +169,7 @@ def _names_client(first: Any, second: Any, clients: tuple[int, ...]) -> bool:
     return any(str(clients[0]) in str(one[key]) and str(clients[1]) in str(two.get(key)) for key in one)
 
 
-def _reduce(subject: Subject, opened: _Opened, seed: int, *, prime: bool) -> Any:
+def _reduce(subject: Subject, opened: _Opened, seed: int, *, prime: bool) -> Reduce:
     """The aggregate of a fresh job that has drawn its cohort and, to `prime` it, visited its clients."""
     patient = subject.fresh(seed)
     asked = _asked(patient)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.diagnosis.examiner import BATCH, Examiner
-from fedlens.diagnosis.guard import guarded, seeded
 from fedlens.diagnosis.job import State
 from fedlens.diagnosis.probes.answers import answers, class_numbers, readable, right
+from fedlens.diagnosis.subject.guard import guarded, seeded
 
 SURE = 0.01  # a candidate is named only where one at random would fit more seldom
 BATCHES = (8, 10, 16, 20, 25, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1000, 1024, 2000, 5000)

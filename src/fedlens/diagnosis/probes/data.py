@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from fedlens.diagnosis.evidence import DataAudit, Facts
-from fedlens.diagnosis.patient import Subject
 from fedlens.diagnosis.probes.examples.inputs import compare, described
 from fedlens.diagnosis.probes.examples.rows import repeats
 from fedlens.diagnosis.probes.examples.tables import Table, Tables, Whole, counts_of, read_tables
+from fedlens.diagnosis.subject.patient import Subject
 from fedlens.seeds import generator
 
 DEALS = 60

@@ -14,9 +14,7 @@ from torch import Tensor
 from fedlens.diagnosis.evidence import Evaluating, Facts
 from fedlens.diagnosis.examiner import Examiner
 from fedlens.diagnosis.forensics import is_accuracy, precision, quantum, standing
-from fedlens.diagnosis.guard import Ailing
 from fedlens.diagnosis.job import State
-from fedlens.diagnosis.patient import Patient, Subject
 from fedlens.diagnosis.probes.comparing import (
     Candidate,
     batch_means,
@@ -27,6 +25,8 @@ from fedlens.diagnosis.probes.comparing import (
     parts_of,
     share,
 )
+from fedlens.diagnosis.subject.guard import Ailing
+from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.errors import ConfigurationError
 
 BETWEEN = (0.25, 0.5, 0.75, 0.9)  # models made between the first and the last, to tell what is reported apart

@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from fedlens.diagnosis.evidence import Facts, Handling
-from fedlens.diagnosis.guard import Ailing, guarded, seeded
 from fedlens.diagnosis.job import State
-from fedlens.diagnosis.patient import Patient, Subject
 from fedlens.diagnosis.probes.rounds.visits import (
     Payload,
     Returned,
@@ -29,6 +27,8 @@ from fedlens.diagnosis.probes.rounds.visits import (
     visit,
     written_to,
 )
+from fedlens.diagnosis.subject.guard import Ailing, guarded, seeded
+from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.diagnosis.watch import watching
 
 CLIENTS = 4  # of the first cohort that are visited

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier
 
 from fedlens.diagnosis.evidence import DataAudit, Facts, LabelAudit
-from fedlens.diagnosis.patient import Subject
 from fedlens.diagnosis.probes.examples.answers import Doubles, confusion, fitted, kernel, left_out, reading, reduced
 from fedlens.diagnosis.probes.examples.meaning import Verdict, judged
 from fedlens.diagnosis.probes.examples.tables import Table, Tables, Whole, features, read_tables
+from fedlens.diagnosis.subject.patient import Subject
 from fedlens.errors import ConfigurationError
 from fedlens.seeds import generator
 
@@ -138,13 +138,22 @@ def _verdicts(examples: _Examples, clean: Whole, classes: int) -> tuple[dict[int
         return by_clients, trusted
     by_test = judged(test.tables, test.usual, test.known)
     if _explained(by_test) < _explained(by_clients) - 0.1:
-        return by_clients, trusted
+        return _confirmed(by_clients, by_test, test.usual), trusted
     mapped = [client for client, one in by_test.items() if one.mapped]
     if len(mapped) > len(by_test) / 2 and sum(one.mapped for one in by_clients.values()) < len(mapped) / 2:
         return by_clients, trusted
     wrong = [client for client, one in by_test.items() if one.mapped or one.noisy]
     left = np.setdiff1d(clean, wrong)
     return by_test, left if len(left) else clean
+
+
+def _confirmed(verdicts: dict[int, Verdict], by_test: Mapping[int, Verdict], usual: Whole) -> dict[int, Verdict]:
+    """Verdicts by the other clients, kept where the test set says so too, unless its classifier knows nobody."""
+    best = float(np.quantile([one.identity for one in by_test.values()] or [0.0], 0.9))
+    if best < 0.6 * np.trace(usual) / max(1, usual.sum()):
+        return verdicts
+    agreed = {c for c, one in by_test.items() if one.mapped or one.noisy}
+    return {c: v if c in agreed else v._replace(mapped=False, noisy=False) for c, v in verdicts.items()}
 
 
 def _explained(verdicts: Mapping[int, Verdict]) -> float:

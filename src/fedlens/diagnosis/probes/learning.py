@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.diagnosis.evidence import Facts, Learning
-from fedlens.diagnosis.guard import guarded, seeded
-from fedlens.diagnosis.patient import Patient, Subject
 from fedlens.diagnosis.probes.anatomy import features, resting, same_weights, unchanging
 from fedlens.diagnosis.probes.answers import answers, class_numbers, in_mode, readable, right
+from fedlens.diagnosis.subject.guard import guarded, seeded
+from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.errors import ConfigurationError
 
 EXAMPLES, STEPS, SECONDS = 32, 150, 5.0

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import gamma  # type: ignore[import-untyped]
 
 from fedlens.diagnosis.evidence import Facts, Participation
-from fedlens.diagnosis.patient import Subject
+from fedlens.diagnosis.subject.patient import Subject
 
 ROUNDS = 200  # that are drawn at most
 

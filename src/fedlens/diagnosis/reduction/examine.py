@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fedlens.diagnosis.evidence import Aggregation
-from fedlens.diagnosis.guard import Ailing
 from fedlens.diagnosis.job import Declared, State
 from fedlens.diagnosis.reduction import experiments
 from fedlens.diagnosis.reduction.coefficients import Part, Solved, parts_of, solve
@@ -19,6 +18,7 @@ from fedlens.diagnosis.reduction.cohort import Cohort, Form, looked_at, make_coh
 from fedlens.diagnosis.reduction.experiments import Bench, Ruler, tried
 from fedlens.diagnosis.reduction.fates import fates_of
 from fedlens.diagnosis.reduction.rules import coarse, grid_of, rule_of
+from fedlens.diagnosis.subject.guard import Ailing
 
 MOST = 200_000_000  # numbers in one made-up cohort
 DRAWS = 8  # pairs of calls over which noise is averaged that no seed repeats
@@ -93,13 +93,30 @@ def _read_or(plan: _Plan, m: int, otherwise: Reading) -> Reading:
 def _read(plan: _Plan, m: int) -> Reading:
     cohort = make_cohort(plan.form, m, factor=plan.factor)
     done = plan.bench.fresh(0)(cohort)
-    solved = solve(parts_of(cohort, done.state, plan.names), cohort.p)
+    solved = solve(_enough(plan, cohort, done.state), cohort.p)
     if solved.clean or solved.sources:
         return Reading(cohort, done.state, done.state, solved, 0.0, done.wrote)
     noise = _noise(plan, cohort, done.state)
     if not noise:
         return Reading(cohort, done.state, done.state, solved, 0.0, done.wrote)
     return _without_noise(plan, cohort, done.state, solved, noise, done.wrote)
+
+
+def _enough(plan: _Plan, cohort: Cohort, result: State) -> list[Part]:
+    """The parts of `result`; for a model of few numbers side by side with those of other updates, equally weighted."""
+    parts, m = parts_of(cohort, result, plan.names), len(cohort.uploads)
+    numbers = sum(len(part.before) for part in parts)
+    for draw in range(1, 1 + math.ceil(4 * (m + 2) / numbers) if 0 < numbers < 3 * (m + 2) else 1):
+        other = make_cohort(plan.form, m, factor=plan.factor, draw=draw)
+        more = parts_of(other, plan.bench(other), plan.names)
+        parts = [_beside(one, two) for one, two in zip(parts, more, strict=False)]
+    return parts
+
+
+def _beside(one: Part, two: Part) -> Part:
+    moves = torch.cat([one.moves, two.moves], dim=1)
+    before, after = torch.cat([one.before, two.before]), torch.cat([one.after, two.after])
+    return Part(one.name, moves, before, after, max(one.rounding, two.rounding))
 
 
 def _noise(plan: _Plan, cohort: Cohort, result: State) -> float:

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from fedlens.diagnosis.guard import Ailing
 from fedlens.diagnosis.job import State, Upload
 from fedlens.diagnosis.reduction.cohort import Cohort, looked_at
+from fedlens.diagnosis.subject.guard import Ailing
 
 
 class Done(NamedTuple):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fedlens.diagnosis.evidence import Evidence, Facts
 from fedlens.diagnosis.finding import Finding
-from fedlens.diagnosis.patient import Patient, Subject
+from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.diagnosis.trials.client import Client
 from fedlens.diagnosis.trials.lend import Change, Ward, admit
 from fedlens.diagnosis.trials.own import Make, first_upload

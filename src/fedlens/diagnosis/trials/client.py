@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedlens.diagnosis.evidence import Facts
 from fedlens.diagnosis.job import State, Upload
-from fedlens.diagnosis.patient import Sent
+from fedlens.diagnosis.subject.patient import Sent
 from fedlens.diagnosis.trials.declared import buffers_of, experiment, understood
 from fedlens.diagnosis.trials.lend import Ward
 from fedlens.diagnosis.trials.parts import payload

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedlens.diagnosis.job import State
-from fedlens.diagnosis.patient import Patient, Sent
+from fedlens.diagnosis.subject.patient import Patient, Sent
 from fedlens.diagnosis.trials.case import Case, Correction, doctors_client
 from fedlens.diagnosis.trials.own import Make
 from fedlens.diagnosis.trials.parts import Parts, Sample, authors

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import nn
 
 from fedlens.diagnosis.job import State
-from fedlens.diagnosis.patient import Patient, Sent
+from fedlens.diagnosis.subject.patient import Patient, Sent
 from fedlens.diagnosis.trials.case import Case, Correction, doctors_client
 from fedlens.diagnosis.trials.corrections import nothing_of, of_some, relabel, rescale, sample_all, without
 from fedlens.diagnosis.trials.knobs import NO_BOUND

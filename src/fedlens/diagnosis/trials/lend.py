@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fedlens.data import Dataset, Split
 from fedlens.diagnosis.examiner import Examiner
-from fedlens.diagnosis.guard import guarded
-from fedlens.diagnosis.patient import Patient
+from fedlens.diagnosis.subject.guard import guarded
+from fedlens.diagnosis.subject.patient import Patient
 from fedlens.errors import ConfigurationError
 from fedlens.methods import Lesson
 from fedlens.partition import Partition

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from fedlens.diagnosis.evidence import Facts, Outcome
-from fedlens.diagnosis.patient import Patient, Sent, Subject
+from fedlens.diagnosis.subject.patient import Patient, Sent, Subject
 from fedlens.diagnosis.trials.client import Client
 from fedlens.diagnosis.trials.course import Course, outcome
 from fedlens.diagnosis.trials.lend import admit, chance_of, tested_on_few

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedlens.diagnosis.evidence import Facts
 from fedlens.diagnosis.examiner import Examiner
 from fedlens.diagnosis.job import State, Upload
-from fedlens.diagnosis.patient import Patient, Sent
+from fedlens.diagnosis.subject.patient import Patient, Sent
 from fedlens.diagnosis.trials.course import Course, diverged, due
 from fedlens.diagnosis.trials.declared import server_step
 from fedlens.methods import Method, Reduced, Server, fedavg

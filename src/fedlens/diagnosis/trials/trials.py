@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fedlens.diagnosis.evidence import Effect, Facts, Outcome, Round, Trials
 from fedlens.diagnosis.job import Declared
-from fedlens.diagnosis.patient import Subject
+from fedlens.diagnosis.subject.patient import Subject
 from fedlens.diagnosis.trials.course import Course, Setup, binomial, effect, federation_of, outcome, run
 from fedlens.diagnosis.trials.declared import buffers_of, experiment, understood
 from fedlens.diagnosis.trials.knobs import KNOBS, at_rate

@@ -216,11 +216,14 @@ def _stepped(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 
 def _loss(name: str, original: Any) -> Any:
     def loss(*args: Any, **kwargs: Any) -> Any:
+        heard = []
         if len(args) > 1 and torch.is_grad_enabled():
-            for watch in _present():
-                if not watch.light:
-                    _tell(watch, watch.loss, name, args)
-        return original(*args, **kwargs)
+            full = [watch for watch in _present() if not watch.light]
+            heard = [(watch, line) for watch in full if (line := _tell(watch, watch.loss, name, args)) is not None]
+        value = original(*args, **kwargs)
+        for watch, line in heard:
+            _tell(watch, watch.valued, line, value)
+        return value
 
     return loss
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fedlens.diagnosis.watch.frames import author_frame, place
+from fedlens.diagnosis.watch.teachers import Teachers, hot
 
 # The position of `reduction` among the arguments that PyTorch's own loss functions pass on, by their names there.
 REDUCTION = {
@@ -59,13 +60,14 @@ class Losses:
 
     def __init__(self) -> None:
         self.lines: dict[Key, Heard] = {}
-        self.pending: dict[Key, tuple[Heard, int, Tensor]] = {}
+        self.pending: dict[Key, tuple[Heard, Tensor, Tensor]] = {}
+        self.teachers = Teachers()
 
-    def heard(self, name: str, args: Sequence[Any]) -> None:
-        """A loss function is about to be called with `args` = (outputs, targets, ...)."""
+    def heard(self, name: str, args: Sequence[Any]) -> Heard | None:
+        """A loss function is about to be called with `args` = (outputs, targets, ...); None: not to train a network."""
         given, target = args[0], args[1]
         if not given.requires_grad or given.is_leaf or torch._C._functorch.is_functorch_wrapped_tensor(given):
-            return  # an evaluation, a penalty on parameters, or a function transform
+            return None  # an evaluation, a penalty on parameters, or a function transform
         frame = author_frame()
         key = (name, *(frame or (None, 0)))
         line = self.lines.get(key)
@@ -73,11 +75,14 @@ class Losses:
             line = self.lines[key] = _opened(name, place(frame), args)
         if len(line.probabilities) < LOOKS:
             _look(line, given.detach())
-        self.pending[key] = line, int(target.shape[0]) if target.dim() else 1, target.detach()
+        self.pending[key] = line, given.detach(), target.detach()
+        return line
 
     def commit(self) -> None:
         """What was pending was training."""
-        for line, size, target in self.pending.values():
+        self.teachers.look([(line.rank, given, target) for line, given, target in self.pending.values()])
+        for line, _, target in self.pending.values():
+            size = int(target.shape[0]) if target.dim() else 1
             line.count += 1
             line.sizes.append(size)
             if line.kept < MOST:
@@ -157,15 +162,7 @@ def _rank(name: str, target: Tensor) -> int:
         return 3
     if not target.is_floating_point():
         return 0
-    return 1 if name in BINARY or name == "cross_entropy" or _hot(target) else 2
-
-
-def _hot(target: Tensor) -> bool:
-    """Whether the rows are one-hot, some of them perhaps all zeros."""
-    if target.dim() != 2 or target.shape[1] < 2:
-        return False
-    sums = target.sum(1)
-    return bool((((target == 0) | (target == 1)).all() & ((sums == 0) | (sums == 1)).all()).item())
+    return 1 if name in BINARY or name == "cross_entropy" or hot(target) else 2
 
 
 def _look(line: Heard, given: Tensor) -> None:
@@ -195,9 +192,9 @@ def _labels(line: Heard) -> tuple[list[np.ndarray], float | None]:
         return kept, 1 - sum(map(len, kept)) / max(sum(map(len, flat)), 1)
     if line.name in BINARY and all(target.dim() == 1 or target.shape[-1] == 1 for target in line.targets):
         return [target.reshape(-1).round().long().numpy() for target in line.targets], None
-    hot = all(_hot(target) for target in line.targets)
+    one_hot = all(hot(target) for target in line.targets)
     soft = line.name == "cross_entropy" and all(target.dim() == 2 for target in line.targets)
-    if not hot and not soft:
+    if not one_hot and not soft:
         return [], None
     rows = [(target.argmax(1), target.abs().sum(1) > 0) for target in line.targets]
     kept = [labels[counts].numpy() for labels, counts in rows]

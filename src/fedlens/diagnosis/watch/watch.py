@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +16,9 @@ from fedlens.diagnosis.watch import forwards, losses, trained
 from fedlens.diagnosis.watch.clips import Clips
 from fedlens.diagnosis.watch.forwards import Root
 from fedlens.diagnosis.watch.identity import number_of, number_of_memory
-from fedlens.diagnosis.watch.losses import Losses
+from fedlens.diagnosis.watch.losses import Heard, Losses
 from fedlens.diagnosis.watch.steps import ByHand, Steps
+from fedlens.diagnosis.watch.terms import Terms
 from fedlens.diagnosis.watch.trained import Begun
 
 STATISTICS = 3  # backward calls after which running statistics are looked at
@@ -44,7 +45,7 @@ class Watch:
         self._suspects: list[Tensor] | None = None
         self._backwards, self._busy, self._depth = 0, False, 0
         self._steps, self._hand = Steps(), ByHand(())
-        self._losses, self._clips = Losses(), Clips()
+        self._losses, self._clips, self._terms = Losses(), Clips(), Terms()
         self._first: float | None = None
         self._last: Tensor | None = None
         self._norm: float | None = None
@@ -78,6 +79,7 @@ class Watch:
         committed = [root.commit(taken, self._backwards) for root in self._roots.values()]
         self.seen = any(committed)
         if not self.light:
+            self._of_terms(self._terms.look, outputs, inputs is not None, self._begun)
             self._losses.commit()
             if self._first is None and outputs and outputs[0].numel() == 1:
                 self._first = float(outputs[0].detach())
@@ -96,6 +98,7 @@ class Watch:
             self._updating = any(known) if known else None
         if not self.light:
             self._gradients(given)
+            self._of_terms(self._terms.computed, self._begun)
 
     def step(self, optimizer: Optimizer) -> None:
         """An optimiser is about to take a step; one that wraps another takes one step together with it."""
@@ -108,14 +111,22 @@ class Watch:
             parameters = [one for group in optimizer.param_groups for one in group["params"]]
             self._begin(parameters)
             self._optimised |= {id(one) for one in parameters}
+        if not self.light:
+            self._of_terms(self._terms.step, optimizer, self._begun)
 
     def stepped(self) -> None:
         """It has taken it."""
         self._depth = max(self._depth - 1, 0)
+        if not self.light and not self._depth:
+            self._of_terms(self._terms.stepped, self._begun)
 
-    def loss(self, name: str, args: Sequence[Any]) -> None:
-        """A loss function of PyTorch is about to be called."""
-        self._losses.heard(name, args)
+    def loss(self, name: str, args: Sequence[Any]) -> Heard | None:
+        """A loss function of PyTorch is about to be called; returns it if it is one to train a network by."""
+        return self._losses.heard(name, args)
+
+    def valued(self, line: Heard, value: Any) -> None:
+        """It gave `value`."""
+        self._of_terms(self._terms.heard, line.rank, value)
 
     def clip(self, parameters: Any, bound: float, norm: Tensor) -> None:
         """Gradients of `parameters` with the norm `norm` are about to be scaled down to `bound`."""
@@ -137,12 +148,20 @@ class Watch:
         fields: dict[str, Any] = {"start": trained.distance(begun, entries, self.received)}
         fields |= self._told_steps(by_optimizer) | self._told_networks(begun, by_optimizer)
         if not self.light:
-            fields |= self._told_losses(fields)
+            fields |= self._told_losses(fields) | self._terms.told(by_optimizer) | self._losses.teachers.told()
             called = {id(one.parameter): name for one, name in zip(begun, entries, strict=True) if name}
             fields["unused"] = tuple(self._name(one, names, called) for one in self._suspects or ())
             if returned is not None:
                 fields["outside"] = trained.outside(begun, entries, self.received, returned)
         return Watched(**fields)
+
+    def _of_terms(self, event: Callable[..., None], *said: Any) -> None:
+        """Graphs take any form: where one cannot be read, nothing is said of terms, and the rest is heard on."""
+        if not self._terms.deaf:
+            try:
+                event(*said)
+            except Exception:
+                self._terms.deaf = True
 
     def _begin(self, parameters: Sequence[Tensor]) -> None:
         for one in parameters:

@@ -37,7 +37,8 @@ def render_diagnosis(told: Mapping[str, Any]) -> RenderableType:
     took = duration(sum(told["seconds"].values()))
     exam = f"exam: {took}" + (f", {runs:.1f} training runs" if runs is not None else "")
     facts = told["evidence"]["facts"]
-    job = f"{told['name']} / {facts['clients']} clients, {facts['cohort']} a round / {facts['rounds']} rounds"
+    of = f"{facts['clients']} clients, {facts['cohort']} a round / " if facts["clients"] else ""
+    job = f"{told['name']} / {of}{facts['rounds']} rounds"
     return Group(Text(f"FEDERATED DOCTOR  {job}  {exam}", style="dim"), Text(""), page)
 
 

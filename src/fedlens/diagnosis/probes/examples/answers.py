@@ -64,7 +64,8 @@ def left_out(gram: Doubles, labels: Whole, groups: Whole, classes: int) -> Whole
 def _targets(labels: Whole, classes: int) -> Doubles:
     """One-hot, less the mean, so that an example far from all others gets the shares of the classes."""
     rows = np.eye(classes)[labels]
-    return rows - rows.mean(axis=0) * 0.5
+    targets: Doubles = rows - rows.mean(axis=0) * 0.5
+    return targets
 
 
 class Reading(NamedTuple):

@@ -6,6 +6,7 @@ them, so that neither which classes a client holds nor what it calls them passes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -62,9 +63,8 @@ def described(table: Table) -> Inputs:
     flat = table.inputs.reshape(len(table), -1)
     constant = float((flat == flat[:1]).all(dim=0).float().mean())
     mean, std = np.nanmean(rows, axis=1, dtype=np.float64), np.nanstd(rows, axis=1, dtype=np.float64)
-    return Inputs(
-        tuple(mean.tolist()), tuple(std.tolist()), float(np.nanmin(rows)), float(np.nanmax(rows)), constant, finite
-    )
+    means, stds = (tuple(np.atleast_1d(values).tolist()) for values in (mean, std))
+    return Inputs(means, stds, float(np.nanmin(rows)), float(np.nanmax(rows)), constant, finite)
 
 
 def compare(tables: Tables) -> Compared:
@@ -98,8 +98,8 @@ def _reference(rows: Doubles, labels: Whole) -> _Reference:
     often = numbers[counts >= LEAST]
     if len(often) > 50 or not len(often):  # more classes than a mixture can be told of
         return _Reference(rows, np.zeros(len(rows), np.int64))
-    kept = np.isin(labels, often)
-    return _Reference(rows[kept], np.searchsorted(often, labels[kept]))
+    among = np.isin(labels, often)
+    return _Reference(rows[among], np.searchsorted(often, labels[among]))
 
 
 def _compared(clients: Mapping[int, Doubles], reference: _Reference) -> Compared:
@@ -219,7 +219,8 @@ def _energies(
     spread = np.maximum(spread, 1e-6 * max(1e-30, float(spread.max())))
 
     def standard(rows: Doubles) -> Doubles:
-        return np.clip((rows - middle) / spread, -5.0, 5.0)
+        clipped: Doubles = np.clip((rows - middle) / spread, -5.0, 5.0)
+        return clipped
 
     own = standard(reference.rows[::2])
     axes = _axes(own - own.mean(axis=0))
@@ -258,7 +259,7 @@ def _groups(residuals: Mapping[int, Doubles], scaled: Mapping[int, float]) -> in
 
     def near(one: int, other: int) -> bool:
         if one in scaled or other in scaled:
-            return abs(np.log(max(1e-6, scaled.get(one, 1.0)) / max(1e-6, scaled.get(other, 1.0)))) < LIKE
+            return abs(math.log(max(1e-6, scaled.get(one, 1.0)) / max(1e-6, scaled.get(other, 1.0)))) < LIKE
         return _norm(residuals[other] - residuals[one]) < max(APART, _norm(residuals[one]) / 2)
 
     left, groups = set(residuals), 0

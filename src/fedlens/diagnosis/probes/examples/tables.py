@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedlens.diagnosis.evidence import Facts
-from fedlens.diagnosis.guard import Ailing
-from fedlens.diagnosis.patient import Patient, Subject
+from fedlens.diagnosis.subject.guard import Ailing
+from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.errors import ConfigurationError
 
 Floats = NDArray[np.float32]

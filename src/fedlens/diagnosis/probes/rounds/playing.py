@@ -13,11 +13,11 @@ from torch import Tensor
 
 from fedlens.diagnosis.evidence import Exam, Facts, Round
 from fedlens.diagnosis.examiner import Examiner, examined
-from fedlens.diagnosis.guard import Ailing, guarded
 from fedlens.diagnosis.job import State
-from fedlens.diagnosis.patient import Patient
 from fedlens.diagnosis.probes.rounds.counting import Before, counted
 from fedlens.diagnosis.probes.rounds.visits import Payload, Returned, after, visit
+from fedlens.diagnosis.subject.guard import Ailing, guarded
+from fedlens.diagnosis.subject.patient import Patient
 from fedlens.diagnosis.watch import watching
 from fedlens.errors import FedlensError
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.diagnosis.evidence import Facts, Watched
-from fedlens.diagnosis.forms import read_state, read_upload
-from fedlens.diagnosis.guard import guarded, seeded
 from fedlens.diagnosis.job import State, Upload
-from fedlens.diagnosis.patient import Patient, Sent
+from fedlens.diagnosis.subject.forms import read_state, read_upload
+from fedlens.diagnosis.subject.guard import guarded, seeded
+from fedlens.diagnosis.subject.patient import Patient, Sent
 from fedlens.diagnosis.watch import Watch
 
 Payload = Literal["weights", "update"]

@@ -6,6 +6,8 @@ from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import HONEST, listed, middle, place, severity
 
+BLOWN = 2.0  # times its own norm by which a model has moved that was lost before its uploads were no numbers
+
 
 def not_a_number_is_accepted(e: Evidence) -> Finding | None:
     """A10: the aggregator takes NaN, or a round without examples, and the model is lost for ever.
@@ -17,8 +19,17 @@ def not_a_number_is_accepted(e: Evidence) -> Finding | None:
     bad = [v.client for v in first.visits if not v.finite] if first is not None else []
     sound = [v for v in first.visits if v.finite] if first is not None else []
     size = middle(v.size for v in sound)
+    before = [] if first is None else [one.moved or 0.0 for one in e.rounds if one.number < first.number]
+    blown = max(before, default=0.0) > BLOWN
     blamed = set(e.data.scaled) | set(e.data.apart) if e.data is not None else set()
-    if first is not None and bad and len(bad) < len(sound) and (size or 0.0) < 1 and not set(bad) <= blamed:
+    if (
+        first is not None
+        and bad
+        and not blown
+        and len(bad) < len(sound)
+        and (size or 0.0) < 1
+        and not set(bad) <= blamed
+    ):
         asked = f"{len(bad)} of {len(first.visits)}"
         return Finding(
             "A10",

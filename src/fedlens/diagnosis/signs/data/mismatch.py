@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
-from fedlens.diagnosis.signs.reading import place
+from fedlens.diagnosis.signs.reading import percent, place
 from fedlens.diagnosis.signs.symptom import misses
 
 
@@ -16,11 +16,13 @@ def evaluation_prepares_otherwise(e: Evidence) -> Finding | None:
     if e.data is None:
         return None
     strange = {*e.data.apart, *e.data.scaled}
-    if not strange or len(strange) < 0.9 * len(e.data.looked_at):
-        return None
+    if not e.data.mismatch and (not strange or len(strange) < 0.9 * len(e.data.looked_at)):
+        return _of_answers(e)
     scaled = sorted(e.data.scaled.values())
     said = (
-        f"scale {scaled[len(scaled) // 2]:.3g}" if scaled else f"{max(e.data.apart.values()):.2g} standard deviations"
+        f"scale {scaled[len(scaled) // 2]:.3g}"
+        if scaled
+        else f"{max(e.data.apart.values(), default=0.0):.2g} standard deviations"
     )
     return Finding(
         "D2",
@@ -31,4 +33,27 @@ def evaluation_prepares_otherwise(e: Evidence) -> Finding | None:
         where=place(e, "evaluate"),
         weight=max(misses(e), 0.2),
         hides=frozenset({"D1", "D3", "P1"}),
+    )
+
+
+def _of_answers(e: Evidence) -> Finding | None:
+    """The same where only a classifier shows it: it learns the clients' data, and fails on the test set's."""
+    x = e.labels
+    if x is None or x.test_identity is None or x.test_best is None:
+        return None
+    if x.learnable - x.test_identity < 0.2 or x.test_best - x.test_identity > 0.1 or x.learnable < x.chance + 0.2:
+        return None
+    return Finding(
+        "D2",
+        Certainty.CONSISTENT,
+        f"A classifier of the clients' data is right on {percent(x.learnable)} of them and on "
+        f"{percent(x.test_identity)} of the test set: the two are prepared or labelled differently.",
+        (
+            Measured(
+                "a classifier of clients' data, on the test set", "M17", percent(x.test_identity), percent(x.learnable)
+            ),
+        ),
+        "Share one transform between training and evaluation; only augmentation may differ.",
+        where=place(e, "evaluate"),
+        weight=max(misses(e), 0.2),
     )

@@ -18,7 +18,7 @@ def pipelines_differ(e: Evidence) -> Finding | None:
     if e.data is None:
         return None
     strange = sorted({*e.data.apart, *e.data.scaled})
-    if not strange or len(strange) >= MOST_ALIKE * len(e.data.looked_at):
+    if not strange or e.data.mismatch or len(strange) >= MOST_ALIKE * len(e.data.looked_at):
         return None
     lines = []
     if e.data.scaled:
@@ -33,7 +33,7 @@ def pipelines_differ(e: Evidence) -> Finding | None:
     return Finding(
         "D1",
         Certainty.FOUND if sure else Certainty.CONSISTENT,
-        f"The inputs of {len(strange)} of {len(e.data.looked_at)} clients are prepared differently from the test set's.",
+        f"Inputs of {len(strange)} of {len(e.data.looked_at)} clients are prepared differently from the test set's.",
         tuple(lines),
         "Give all clients one transform with the same constants; compare clients' statistics before training.",
         also=("D3",) if e.data.scaled else (),

@@ -12,7 +12,7 @@ def the_same_is_reported(e: Evidence) -> Finding | None:
 
     Measured by M27, the same value for models that differ, or by M26, a log that is constant to all digits.
     """
-    flat = e.log is not None and e.log.flat and len(e.log.values) >= 5
+    flat = e.log is not None and e.log.flat and len(e.log.values) >= 5 and not _true(e)
     if not flat and not (e.evaluating is not None and e.evaluating.remembers):
         return None
     value = e.log.values[-1] if flat and e.log is not None else e.evaluating.reported[-1] if e.evaluating else 0.0
@@ -29,3 +29,9 @@ def the_same_is_reported(e: Evidence) -> Finding | None:
         weight=0.5,
         silent=sure,
     )
+
+
+def _true(e: Evidence) -> bool:
+    """Whether the models themselves do not change by the doctor's own evaluation: then the report is right."""
+    exams = [one.exam.accuracy for one in e.rounds if one.exam is not None]
+    return (e.evaluating is not None and e.evaluating.matches == "test") or (len(exams) > 1 and len(set(exams)) == 1)

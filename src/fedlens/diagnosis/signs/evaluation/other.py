@@ -29,6 +29,9 @@ def another_metric_is_reported(e: Evidence) -> Finding | None:
     if v is None or not v.reported or not v.measured:
         return None
     cause, words = next(((cause, words) for kind, cause, words in KINDS if v.matches.startswith(kind)), ("", ""))
+    counted = v.quantum if e.log is None or e.log.n is None else e.log.n
+    if v.matches == "none" and (counted is None or 2 * counted > v.n):  # finer steps than one client's examples give
+        cause, words = "E1", "the accuracy on other examples, such as clients' hold-outs"
     said = (e.facts.declared.metric or "").lower()
     honest = cause in ("E1", "E4") and any(
         word in said for word in ("train", "hold", "valid", "local", "client", "mean")
@@ -47,7 +50,7 @@ def another_metric_is_reported(e: Evidence) -> Finding | None:
             *quantum,
         ),
         "Evaluate the global model on the whole test set in evaluation mode, and print that value under that name.",
-        also=("E1", "E2", "P3", "E4", "E11", "E6", "E3") if v.matches == "none" else _alike(cause),
+        also=("E1", "P3") if v.matches == "none" else _alike(cause),
         treatment="reference-evaluation",
         where=v.where or place(e, "evaluate"),
         weight=off,

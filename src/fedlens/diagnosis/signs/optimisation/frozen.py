@@ -7,6 +7,8 @@ from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import listed, place, visits
 from fedlens.diagnosis.signs.symptom import ails, misses
 
+SPARSE = 0.9  # share of an update that is exactly 0 from which its zeros are a codec's
+
 
 def parameters_stand_still(e: Evidence) -> Finding | None:
     """O8: the optimiser holds other tensors than the model, or a part asks for no gradient.
@@ -14,7 +16,7 @@ def parameters_stand_still(e: Evidence) -> Finding | None:
     Measured by M30: parameters that come back from every visit as they went. What is declared frozen or local is not
     counted. Where all stand still it is another fault (B4, D7).
     """
-    seen = [visit for visit in visits(e) if visit.finite and visit.size > 0]
+    seen = [visit for visit in visits(e) if visit.finite and visit.size > 0 and visit.zero < SPARSE]
     if not seen:
         return None
     declared = (*e.facts.declared.frozen, *e.facts.declared.local_entries)

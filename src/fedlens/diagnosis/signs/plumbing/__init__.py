@@ -10,6 +10,7 @@ from fedlens.diagnosis.signs.plumbing.installed import aggregate_is_not_installe
 from fedlens.diagnosis.signs.plumbing.loading import clients_do_not_load
 from fedlens.diagnosis.signs.plumbing.restored import older_model_is_returned
 from fedlens.diagnosis.signs.plumbing.returned import trained_model_is_not_returned
+from fedlens.diagnosis.signs.plumbing.teachers import teacher_falls_silent, teacher_speaks_of_others
 
 SIGNS = (
     aggregate_is_not_installed,
@@ -17,6 +18,8 @@ SIGNS = (
     clients_do_not_load,
     trained_model_is_not_returned,
     older_model_is_returned,
+    teacher_speaks_of_others,
+    teacher_falls_silent,
 )
 
 __all__ = ["SIGNS"]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedlens.diagnosis.forms import Unreadable
+from fedlens.diagnosis.subject.forms import Unreadable
 from fedlens.errors import ConfigurationError, RunError
 
 
@@ -34,7 +34,7 @@ def seeded(*numbers: int) -> None:
     seed = int(np.random.SeedSequence([number % 2**32 for number in numbers]).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at every kind of device, for 4 ms
 
 
 def line_of(function: Any) -> str:

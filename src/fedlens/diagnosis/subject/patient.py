@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.diagnosis.evidence import Entry, Facts
-from fedlens.diagnosis.forms import Unreadable, read_state, read_upload, write_state, write_upload
-from fedlens.diagnosis.guard import guarded, line_of, seeded
 from fedlens.diagnosis.job import OPTIONAL, Declared, State, Upload
+from fedlens.diagnosis.subject.forms import Unreadable, read_state, read_upload, write_state, write_upload
+from fedlens.diagnosis.subject.guard import guarded, line_of, seeded
 from fedlens.errors import ConfigurationError
 
 PATIENCE = 120.0  # seconds that one call of the author's code may take
@@ -204,7 +204,9 @@ class Patient:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) or (isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) == 1)
+    return isinstance(value, int | float | np.number) or (
+        isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) == 1
+    )
 
 
 def _pair(given: Any) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fedlens.diagnosis.ours import of_run
-from fedlens.diagnosis.patient import PATIENCE, Subject
+from fedlens.diagnosis.subject.ours import of_run
+from fedlens.diagnosis.subject.patient import PATIENCE, Subject
 from fedlens.errors import ConfigurationError, nearest
 from fedlens.own import found
 
