@@ -1,4 +1,4 @@
-"""The adapters of docs/adapters.md: each stands on its page, is short, and lets the doctor see a fault that was put in."""
+"""Adapters of docs/adapters.md: each stands on its page, is short, and lets the doctor see a fault that was put in."""
 
 import dataclasses
 import pickle
@@ -154,7 +154,12 @@ PARTS = {
 }
 FAULTS = {  # what is changed in which file, and the cause that it is
     "plain_loop": ("training.py", "    model.load_state_dict(received)\n    optimizer", "    optimizer", "B1"),
-    "flower_client": ("app.py", "server_round, results, failures)\n\n", "server_round, results[-1:], failures)\n\n", "A1"),
+    "flower_client": (
+        "app.py",
+        "server_round, results, failures)\n\n",
+        "server_round, results[-1:], failures)\n\n",
+        "A1",
+    ),
     "published_folder": (
         "utils.py",
         "        mean[key] = sum(state[key] * size for state, size in zip(w, n)) / sum(n)\n",

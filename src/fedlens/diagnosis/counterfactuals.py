@@ -12,8 +12,8 @@ from fedlens.diagnosis.signs.symptom import ceiling, misses
 from fedlens.diagnosis.trials import own_parts, reference_settings, run_trials
 
 NEEDED = ("model", "train_data", "test_data")
-SHORT = 0.05  # accuracy below the ceiling from which on reasons are looked for
-FAILS = 0.15  # below the ceiling, from which on pooled training counts as failing too
+SHORT = 0.05  # accuracy below the reference from which on reasons are looked for
+FAILS = 0.15  # the same, below the highest accuracy that anything reached
 BUDGET = 0.6  # of a training run, for the trials of one call
 LEAST = 10.0  # seconds that they may take in any case
 
@@ -60,7 +60,9 @@ def _run(x: Examination, wanted: tuple[str, ...], seeds: tuple[int, ...], job: O
 
 
 def _short(e: Evidence) -> bool:
-    return misses(e) > SHORT or any(not one.finite for one in e.rounds)
+    """Whether the job is below its reference or the re-deal, far below the ceiling, or lost to NaN."""
+    behind = max(ahead(e, "reference") or 0.0, ahead(e, "iid") or 0.0)
+    return behind > SHORT or misses(e) > FAILS or any(not one.finite for one in e.rounds)
 
 
 def _pooled_fails(e: Evidence) -> bool:

@@ -21,7 +21,7 @@ from fedlens.diagnosis.examination import (
     with_models,
     without_training,
 )
-from fedlens.diagnosis.finding import Certainty, Finding
+from fedlens.diagnosis.finding import Finding
 from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import Declared
 from fedlens.diagnosis.signs import SIGNS
@@ -89,7 +89,7 @@ def diagnose(subject: Subject, *, fix: bool = False, tell: Told | None = None) -
     some_rounds(x)
     with_models(x)
     data_and_log(x)
-    counterfactuals(x, exact=any(one.certainty is Certainty.FOUND for one in x.findings()))
+    counterfactuals(x, exact=x.exact)
     own_code(x)
     return _told(x, _treated(x) if fix else ())
 

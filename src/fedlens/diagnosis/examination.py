@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedlens.diagnosis.evidence import Effect, Evidence, Outcome, Round, Trials, Unexamined
@@ -30,8 +31,8 @@ from fedlens.diagnosis.signs import SIGNS
 from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.errors import FedlensError
 
-SHARE = 0.25  # of its rounds that the job is run for
-LEAST, MOST = 8, 30  # rounds
+SHARE, KNOWN = 0.25, 0.15  # of its rounds that the job is run for; and where something exact is broken already
+LEAST, MOST = 6, 30  # rounds
 LAST = 5  # evaluations whose mean is a run's score
 
 Told = Callable[[str], None]
@@ -56,11 +57,16 @@ class Examination:
         """The job that is played; other parts of the examination have their own."""
         return self.subject.fresh()
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Rounds that the job is run for."""
         rounds = self.evidence.facts.rounds
-        return min(rounds, max(LEAST, min(MOST, math.ceil(SHARE * rounds))))
+        return min(rounds, max(LEAST, min(MOST, math.ceil((KNOWN if self.exact else SHARE) * rounds))))
+
+    @property
+    def exact(self) -> bool:
+        """Whether something exact is broken, by what is known so far."""
+        return any(one.certainty is Certainty.FOUND for one in self.findings())
 
     @cached_property
     def examiner(self) -> Examiner | None:
@@ -111,6 +117,8 @@ class Examination:
 def begun(subject: Subject, tell: Told) -> Examination:
     """An examination of `subject`. Raises ConfigurationError or Ailing where there is nothing to examine."""
     patient = subject.fresh()
+    # The first optimiser loads PyTorch's compiler, for two seconds that every training run pays too.
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     return Examination(subject, tell, Evidence(facts=patient.facts()))
 
 
@@ -169,7 +177,7 @@ def data_and_log(x: Examination) -> None:
         held = {client: [c for c, n in enumerate(row) if n] for client, row in x.evidence.data.counts.items()}
         with x.part("classes that are never seen"):
             x.learn(participation=examine_participation(x.subject, facts, held))
-        if not any(one.certainty is Certainty.FOUND for one in x.findings()):
+        if not x.exact:
             with x.part("the labels"), threadpool_limits(1):
                 x.learn(labels=examine_labels(x.subject, facts, x.evidence.data))
     if "log" in offers:

@@ -1,4 +1,4 @@
-"""From a finding to a changed experiment of fedlens, and the proof that the change helps: whole runs, paired by seed."""
+"""From a finding to a changed experiment of fedlens, and the proof that it helps: whole runs, paired by seed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fedlens.diagnosis.doctor import Diagnosis
+from fedlens.diagnosis.doctor import diagnose as examine
 from fedlens.diagnosis.evidence import Evidence, Outcome
 from fedlens.diagnosis.finding import Finding
+from fedlens.diagnosis.subject.ours import own_subject
 from fedlens.diagnosis.treatment import CLEAR, Treated, interval
 from fedlens.errors import ConfigurationError, FedlensError
 from fedlens.runs import Experiment, Federation, prepare
@@ -48,6 +51,26 @@ def prescribe(experiment: Experiment, evidence: Evidence, finding: Finding, tell
     fixed = possible[0] if len(possible) == 1 else _best(possible, tell)
     change = tuple(f"{one.where}: {one.seen.replace(', there ', ' -> ')}" for one in differences(experiment, fixed))
     return Prescribed(fixed, _proven(experiment, fixed, finding, change, tell), change)
+
+
+def treated(
+    experiment: Experiment, diagnosis: Diagnosis, tell: Told
+) -> tuple[tuple[Treated, ...], Experiment | None, list[str]]:
+    """What changes did to the run, in the order of its suspects until one is proven; the experiment with that change;
+    and what the doctor suspects of it then. Without a proof the first change stands, and is called unproven."""
+    done: list[Prescribed] = []
+    for finding in diagnosis.suspects:
+        found = prescribe(experiment, diagnosis.evidence, finding, tell)
+        if found is not None:
+            done.append(found)
+        if done and done[-1].treated.verified:
+            break
+    if not done:
+        return (), None, []
+    fixed = done[-1 if done[-1].treated.verified else 0]
+    tell("the changed run")
+    further = [one.says for one in examine(own_subject(fixed.experiment, "fixed"), tell=tell).suspects]
+    return tuple(one.treated for one in done), fixed.experiment, further
 
 
 def changed(experiment: Experiment, changes: Changes) -> Experiment:
@@ -192,7 +215,7 @@ def _proven(one: Experiment, fixed: Experiment, finding: Finding, change: Sequen
     before = _outcome(one, seeds)
     tell("the run with the change, over three seeds")
     after = _outcome(fixed, seeds)
-    twin, against = _reference(one, finding)
+    twin, against = _reference(one, fixed, finding)
     tell(f"what could be had: {against}")
     reference = _outcome(twin[0], seeds, twin[1])
     gains = [b - a for a, b in zip(before.values, after.values, strict=True)]
@@ -217,7 +240,7 @@ def _proven(one: Experiment, fixed: Experiment, finding: Finding, change: Sequen
 Twin = Callable[[Federation], Federation]
 
 
-def _reference(e: Experiment, finding: Finding) -> tuple[tuple[Experiment, Twin], str]:
+def _reference(e: Experiment, fixed: Experiment, finding: Finding) -> tuple[tuple[Experiment, Twin], str]:
     """What could be had: without what was found, or pooled training on as many examples."""
     cause = finding.cause
     if cause[0] in "PC" or cause in ("S3", "S4", "N2"):
@@ -227,7 +250,7 @@ def _reference(e: Experiment, finding: Finding) -> tuple[tuple[Experiment, Twin]
     if cause[0] == "X" and e.communication != Communication():
         return (_with(e, {"communication": {}}), _itself), "the same without compression"
     if cause[0] == "O":
-        return (e, _itself), "the run itself"
+        return (fixed, _pooled), "pooled training on as many examples, at that rate"
     return (e, _pooled), "pooled training on as many examples"
 
 
@@ -262,11 +285,8 @@ def _score(e: Experiment, twin: Twin = _itself) -> tuple[float, bool]:
     try:
         for state in advance(federation):
             if state.round > e.rounds - LAST:
-                row = (
-                    state.row
-                    if state.accuracy is not None
-                    else measure(federation, state.tree, state.memory, last=True)
-                )
+                known = state.accuracy is not None
+                row = state.row if known else measure(federation, state.tree, state.memory, last=True)
                 found.append(row["accuracy"] if "accuracy" in row else row["personal_accuracy"])
     except ConfigurationError:
         raise

@@ -134,5 +134,6 @@ def make_mobilenet(seed=0):
     """The question: MobileNet with batch norm at five clients of skewed classes."""
     torch.manual_seed(seed)
     images, labels, test_images, test_labels = mnist(600, 1000)
-    parts = [(pixels(images[rows]), one_hot(labels[rows])) for rows in dirichlet(labels, 5, 0.3, seed)]
+    dealt = [rows[: len(rows) // 2 * 2] for rows in dirichlet(labels, 5, 0.3, seed)]  # no batch of one, as here fails
+    parts = [(pixels(images[rows]), one_hot(labels[rows])) for rows in dealt]
     return job(create_mobilenet, parts, (pixels(test_images), one_hot(test_labels)), 30, 3, None)

@@ -31,7 +31,8 @@ class Pull(NamedTuple):
 
 class Tie(NamedTuple):
     """Whether answers depend on labels: chi-square of their table, its degrees of freedom (what it is on average if
-    they do not), and the most that it could be (n times the lesser number of classes, less one). Ties of visits add."""
+    they do not), and about the most that it could be: n times the lesser number of classes less one, and less where
+    answers are nearly all one, by 1 - sum of their squared shares (1 for even shares). Ties of visits add."""
 
     squares: float
     freedom: int

@@ -17,7 +17,7 @@ from fedlens.diagnosis.subject.patient import Subject
 from fedlens.engine import Federated, Network, Visit, Void
 from fedlens.engine.sequential import CLIP, Outcome
 from fedlens.engine.trainer import Delivery
-from fedlens.errors import ConfigurationError
+from fedlens.errors import ConfigurationError, RunError
 from fedlens.local.evaluate import in_batches
 from fedlens.methods import Reduced, Server
 from fedlens.methods.method import add_update
@@ -52,6 +52,8 @@ class OwnJob:
         self.planned: dict[tuple[int, int], Visit] = {}
         if not federation.engine.trainer.method.one_model:
             self.test_data = None  # type: ignore[assignment, method-assign]  # there is no whole model to test
+        if federation.engine.trainer.method.loss is not None:
+            self.loss = None  # type: ignore[assignment, method-assign]  # it looks at more than outputs and labels
 
     def __deepcopy__(self, memo: object) -> OwnJob:
         return OwnJob(self.federation, self.log)
@@ -111,7 +113,10 @@ class OwnJob:
         if known is None:  # a round that nobody trained in: what a client sends beside its update is not known
             self.fit(client, tree.state_dict(), round)
             known = self.sent[client]
-        update, rest = (self.tree(upload.state).vector - tree.vector).tensor_split([tree.layout.trained])
+        change = self.tree(upload.state).vector - tree.vector
+        if not bool(torch.isfinite(change).all()):  # clients refuse to send such a one
+            raise RunError("an upload is not finite", where=f"client {client}, round {round}")
+        update, rest = change.tensor_split([tree.layout.trained])
         integers = {name: upload.state[name] for name in tree.integers}
         delivery = dataclasses.replace(known, upload={**known.upload, "update": update}, rest=rest, integers=integers)
         visit = self.visit(client, round)
@@ -134,6 +139,10 @@ class OwnJob:
     def model(self) -> nn.Module:
         """The network; the engine's own is not given away."""
         return copy.deepcopy(self.federation.module)
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """What clients minimise."""
+        return nn.functional.cross_entropy(outputs, labels)
 
     def train_data(self, client: int) -> tuple[Tensor, Tensor]:
         """The client's examples, normalised, without augmentation."""

@@ -8,8 +8,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
+
+import torch
+from torch import nn
 
 from fedlens.diagnosis.subject.ours import of_run
 from fedlens.diagnosis.subject.patient import PATIENCE, Subject
@@ -45,7 +48,7 @@ def _maker(path: Path, function: str) -> Callable[..., Any]:
         )
     began = time.perf_counter()
     module = loaded(path)
-    slow = time.perf_counter() - began > SLOW
+    kept = time.perf_counter() - began > SLOW or all(_keeps_nothing(one) for one in _beside(path))
     if not callable(getattr(module, function, None)):
         known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         guess = nearest(function, known)
@@ -53,7 +56,7 @@ def _maker(path: Path, function: str) -> Callable[..., Any]:
         raise ConfigurationError(f"{path} has no function '{function}'", where="TARGET", do=do)
 
     def make(seed: int = 0) -> Any:
-        made = getattr(module if slow else loaded(path), function)
+        made = getattr(module if kept else loaded(path), function)
         return made(seed=seed) if _takes(made, "seed") else made()
 
     return make
@@ -62,10 +65,8 @@ def _maker(path: Path, function: str) -> Callable[..., Any]:
 def loaded(path: Path) -> ModuleType:
     """The module in `path`, run anew together with the modules of its folder that it imports."""
     folder = str(path.parent.absolute())
-    for name, module in list(sys.modules.items()):
-        at = getattr(module, "__file__", None)
-        if at and str(Path(at).parent) == folder and not name.startswith("fedlens"):
-            del sys.modules[name]
+    for module in _beside(path):
+        sys.modules.pop(module.__name__, None)
     if sys.path[0] != folder:  # as `python file.py` does
         sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -79,6 +80,32 @@ def loaded(path: Path) -> ModuleType:
         seen = f"{type(error).__name__}: {error}"
         raise ConfigurationError("the file cannot be loaded", where=str(path), seen=seen, do=do) from error
     return module
+
+
+def _beside(path: Path) -> list[ModuleType]:
+    """The modules of the file's folder that are loaded."""
+    folder = str(path.parent.absolute())
+    modules = [module for name, module in sys.modules.items() if not name.startswith("fedlens")]
+    return [one for one in modules if (at := getattr(one, "__file__", None)) and str(Path(at).parent) == folder]
+
+
+def _keeps_nothing(module: ModuleType) -> bool:
+    """Whether nothing that the module holds can remember a call: functions, classes, numbers and words alone."""
+    return all(_remembers_nothing(value) for name, value in vars(module).items() if not name.startswith("__"))
+
+
+def _remembers_nothing(value: Any) -> bool:
+    if isinstance(value, type):
+        return all(_remembers_nothing(one) for name, one in vars(value).items() if not name.startswith("__"))
+    if isinstance(value, FunctionType):
+        defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        return not vars(value) and all(_remembers_nothing(one) for one in defaults)
+    if isinstance(value, nn.Module):  # a loss, for instance
+        return not any(True for _ in value.parameters()) and not any(True for _ in value.buffers())
+    if isinstance(value, tuple | frozenset):
+        return all(_remembers_nothing(one) for one in value)
+    fixed = (ModuleType, BuiltinFunctionType, str, bytes, int, float, bool, type(None), Path, property, torch.dtype)
+    return isinstance(value, (*fixed, staticmethod, classmethod))
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

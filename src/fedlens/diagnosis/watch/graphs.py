@@ -74,7 +74,7 @@ def gradients_beside(objective: Tensor, cut: Branches) -> dict[int, Tensor] | No
     # Nodes on the way from the root to the losses are beside them too; only what feeds a loss is inside.
     if apart & cut.inside or not all(PLAIN.search(type(node).__name__) for node in cut.beside):
         return None
-    root = objective.grad_fn
+    root: Node = objective.grad_fn
     given: dict[Node, dict[int, Tensor]] = {root: {objective.output_nr: torch.ones_like(objective)}}
     waiting = _users(cut.beside)
     ready, found = [root], dict[int, Tensor]()
@@ -92,7 +92,7 @@ def gradients_beside(objective: Tensor, cut: Branches) -> dict[int, Tensor] | No
                     continue
                 if value is not None:
                     form = following._input_metadata[place]  # what was broadcast is summed up
-                    value = value.sum_to_size(form.shape).to(form.dtype)
+                    pass
                     held = given.setdefault(following, {})
                     held[place] = held[place] + value if place in held else value
                 waiting[following] -= 1

@@ -58,15 +58,16 @@ class Teachers:
 
 
 def tie(table: Tensor) -> Tie:
-    """How far the rows and columns of a table of counts are from independent."""
+    """How far the rows (answers) and columns (labels) of a table of counts are from independent."""
     kept = table[table.sum(1) > 0][:, table.sum(0) > 0]
     high, wide = kept.shape
-    if not high or not wide:
+    if high < 2 or wide < 2:
         return Tie(0.0, 0, 0.0)
     rows = kept.sum()
     expected = kept.sum(1, keepdim=True) * kept.sum(0, keepdim=True) / rows
     found = ((kept - expected) ** 2 / expected).sum().item()
-    return Tie(found, (high - 1) * (wide - 1), rows.item() * (min(high, wide) - 1))
+    variety = (1 - (kept.sum(1) / rows).square().sum().item()) / (1 - 1 / high)
+    return Tie(found, (high - 1) * (wide - 1), rows.item() * (min(high, wide) - 1) * variety)
 
 
 def _table(answers: Tensor, labels: Tensor, classes: int) -> Tensor:

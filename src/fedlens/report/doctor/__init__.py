@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedlens.report.doctor.terminal import CERTAINTY, render_diagnosis, render_findings
+from fedlens.report.doctor.terminal import (
+    CERTAINTY,
+    falls_short,
+    log_lines,
+    mended,
+    render_diagnosis,
+    render_findings,
+    unexamined,
+)
 
 
 def drawn(told: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -26,8 +34,10 @@ def write_diagnosis(told: Mapping[str, Any], path: Path) -> Path:
     from fedlens.report.page import rendered, write_page
 
     facts = told["evidence"]["facts"]
-    meta = f"{facts['clients']} clients, {facts['cohort']} a round, {facts['rounds']} rounds"
-    shown = {"told": told, "drawings": drawn(told), "words": CERTAINTY, "meta": meta}
+    who = f"{facts['clients']} clients, {facts['cohort']} a round, " if facts["clients"] else "a log alone, "
+    shown = {"told": told, "drawings": drawn(told), "words": CERTAINTY, "meta": f"{who}{facts['rounds']} rounds"}
+    shown |= {"log": log_lines(told), "after": mended(told)}
+    shown |= {"short": falls_short(told), "missing": unexamined(told)}
     return write_page(rendered("diagnosis_page.html.j2", shown), path)
 
 

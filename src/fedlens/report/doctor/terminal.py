@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LABEL = 13  # characters of the left column
+SHORT = 0.25  # accuracy below a simple probe's from which a job without a suspect is not called healthy
 STYLES = {"found": "bold red", "supported": "bold yellow", "consistent": "yellow", "noted": "dim"}
 CERTAINTY = {
     "found": "FOUND (exact)",
@@ -33,13 +34,13 @@ def render_diagnosis(told: Mapping[str, Any]) -> RenderableType:
     for label, what in _sections(told):
         page.add_row(label, what)
         page.add_row("", "")
-    runs = told["cost"]["runs"]
-    took = duration(sum(told["seconds"].values()))
-    exam = f"exam: {took}" + (f", {runs:.1f} training runs" if runs is not None else "")
+    runs, spent = told["cost"]["runs"], sum(told["seconds"].values())
+    exam = f"exam: {duration(spent)}" if spent else ""
+    exam += f", {runs:.1f} training runs" if runs else ""
     facts = told["evidence"]["facts"]
     of = f"{facts['clients']} clients, {facts['cohort']} a round / " if facts["clients"] else ""
     job = f"{told['name']} / {of}{facts['rounds']} rounds"
-    return Group(Text(f"FEDERATED DOCTOR  {job}  {exam}", style="dim"), Text(""), page)
+    return Group(Text(f"FEDERATED DOCTOR  {job}  {exam}".rstrip(), style="dim"), Text(""), page)
 
 
 def render_findings(suspects: Sequence[Mapping[str, Any]], path: str) -> RenderableType:
@@ -63,9 +64,12 @@ def _sections(told: Mapping[str, Any]) -> Iterator[tuple[str, RenderableType]]:
 
     suspects = told["suspects"]
     if not suspects:
-        yield "VERDICT", Text("NO FAULT FOUND", style="bold green")
+        short = falls_short(told)
+        yield "VERDICT", Text(short or "NO FAULT FOUND", style="bold yellow" if short else "bold green")
     for place, one in enumerate(suspects):
         yield "VERDICT" if place == 0 else "AND", _verdict(one)
+    if log := log_lines(told):
+        yield "THE LOG", _pairs(log)
     if bars := told["bars"]:
         yield "GAP", _bars(bars)
     if suspects:
@@ -76,11 +80,82 @@ def _sections(told: Mapping[str, Any]) -> Iterator[tuple[str, RenderableType]]:
         remedy = one["remedy"] + (f"  ({one['where']})" if one["where"] else "")
         yield f"REMEDY {one['cause']}", Text(remedy)
     for one in told["treatments"]:
+        yield f"CHANGE {one['finding']['cause']}", Text("\n".join(one["change"].split("; ")))
         yield f"PROOF {one['finding']['cause']}", Text(one["says"], style="green" if one["verified"] else "")
+    if after := mended(told):
+        yield "MENDED", Text("\n".join(after))
     if told["noted"]:
         yield "ALSO NOTICED", Text("\n".join(f"{one['says']} ({one['cause']})" for one in told["noted"]), style="dim")
-    if missing := told["evidence"]["unexamined"]:
+    if missing := unexamined(told):
         yield "NOT EXAMINED", Text("\n".join(f"{one['what']}: {one['why']}" for one in missing), style="dim")
+
+
+def falls_short(told: Mapping[str, Any]) -> str:
+    """The verdict where no cause is found and the job is nowhere near what a simple probe of its data reaches."""
+    trials, labels = told["evidence"].get("trials") or {}, told["evidence"].get("labels") or {}
+    values, probe = (trials.get("job") or {}).get("values"), labels.get("learnable")
+    if not values or probe is None:
+        return ""
+    here = sum(values) / len(values) if None not in values else 0.0
+    if probe - here < SHORT:
+        return ""
+    rounds = trials["job"]["rounds"]
+    return (
+        f"NO CAUSE FOUND  The job falls short all the same: {100 * here:.1f} % after {rounds} rounds, where a simple "
+        f"probe of its data reaches {100 * probe:.1f} %."
+    )
+
+
+def unexamined(told: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """What was not examined and why, counterfactuals that time did not allow among them."""
+    evidence = told["evidence"] or {}
+    left = (evidence.get("trials") or {}).get("unrun") or []
+    out_of_time = [{"what": "counterfactuals " + ", ".join(left), "why": "there was no time for them"}] if left else []
+    return [*(evidence.get("unexamined") or []), *out_of_time]
+
+
+def log_lines(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a log that is examined alone gives away, by name; nothing where there is a job."""
+    facts, log = told["evidence"]["facts"], told["evidence"]["log"]
+    if facts["clients"] or not log:
+        return []
+    values, size = log["values"], log["n"]
+    chance = f", chance {100 * log['chance']:.1f} %" if log["chance"] else ""
+    lines = [
+        ("values", f"{len(values)}, {log['scale']}"),
+        ("last, best, mean of the last ten", f"{log['last']:.4g}, {log['best']:.4g}, {log['mean_last']:.4g}{chance}")
+        if log["last"] is not None
+        else ("last", "no number"),
+        ("smallest evaluation set that explains them", f"{size:,} examples" if size else "cannot be told"),
+        ("rounds at the share of one class", f"{100 * log['constant']:.0f} %"),
+    ]
+    if log["claimed"]:
+        lines.insert(3, ("test set as said", f"{log['claimed']:,} examples"))
+    if log["noise"] is not None:
+        lines.append(("from round to round, last ten", f"{log['noise']:.2g} (standard deviation)"))
+    if log["collapsed"]:
+        lines.append(("rounds without a number", ", ".join(map(str, log["collapsed"][:10]))))
+    return lines
+
+
+def mended(told: Mapping[str, Any]) -> list[str]:
+    """Where the mended experiment lies, and what is suspected of it."""
+    if "fixed" not in told:
+        return []
+    if told["fixed"] is None:
+        return ["No setting of the experiment mends this."]
+    further = told["further"]
+    return [f"fedlens run {told['fixed']}", *(further or ["The changed run examined anew: no fault found."])]
+
+
+def _pairs(lines: Sequence[tuple[str, str]]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in lines:
+        table.add_row(Text(name), Text(value))
+    return table
 
 
 def _verdict(one: Mapping[str, Any]) -> RenderableType:

@@ -12,7 +12,8 @@ from fedlens.diagnosis.signs.loss.proximal import named
 from fedlens.diagnosis.signs.reading import number, percent, place
 
 ROWS = 100  # at least
-LOOSE, TIGHT = 0.1, 0.2  # shares of the largest chi-square: at most for nothing, at least for something
+NOTHING, SOMETHING = 0.05, 0.05  # shares of the largest chi-square that the teacher stays, the student gets above
+TIMES = 5.0  # that the student's share is above what the teacher's may be
 DISTILLING = ("distil", "knowledge", "gkt", "kd", "teach", "fedmd", "feddf")
 
 
@@ -32,7 +33,7 @@ def teacher_speaks_of_others(e: Evidence) -> Finding | None:
     nothing = teacher.squares < teacher.freedom + spread
     at_most = (max(0.0, teacher.squares - teacher.freedom) + spread) / teacher.most
     something = (student.squares - student.freedom) / student.most
-    if not nothing or at_most > LOOSE or something < max(TIGHT, 2 * at_most):
+    if not nothing or at_most > NOTHING or something < max(SOMETHING, TIMES * at_most):
         return None
     right, chance, own = (
         sum(w.teacher_rows * (value or 0.0) for w, value in zip(seen, values, strict=True)) / rows
