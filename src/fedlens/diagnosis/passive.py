@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedlens.diagnosis.evidence import Effect, Evidence, Exam, Facts, Outcome, Round, Trials
+from fedlens.diagnosis.evidence import Effect, Entry, Evidence, Exam, Facts, Outcome, Round, Trials
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.forensics import examine_log
 from fedlens.diagnosis.signs import SIGNS
@@ -42,30 +42,32 @@ def recorded(experiment: Experiment, summary: Mapping[str, Any], rows: Rows) -> 
         rounds=experiment.rounds,
         classes=classes,
         declared=said,
-        entries={},
+        entries={"all": Entry((int(summary["cost"]["parameters"]),), "float32", "parameter")},
         offers=frozenset(),
         where={},
     )
     values = [row["accuracy"] for row in rows[1:] if "accuracy" in row]
     log = examine_log(values, claimed=test_size, classes=classes) if len(values) > LAST else None
     if log is not None:  # who evaluated, and on what, is known: fedlens itself, on the test set
-        log = replace(log, n=None, digits=0, tails=(), flat=False)
+        log = replace(log, n=None, digits=0, tails=(), flat=False, constant=0.0)
     # Where every client has a model of its own, the server's falling short is no failure.
     trials = None if experiment.method.personal else _trials(summary, values, test_size)
-    return Evidence(facts=facts, log=log, rounds=_rounds(rows, test_size), trials=trials)
+    return Evidence(facts=facts, log=log, rounds=_rounds(rows, test_size, said.dp.get("clip")), trials=trials)
 
 
-def _rounds(rows: Rows, test_size: int) -> tuple[Round, ...]:
-    """The rounds as rows tell them: coherence and the evaluation. Nobody's visit was watched."""
+def _rounds(rows: Rows, test_size: int, clip: float | None) -> tuple[Round, ...]:
+    """The rounds as rows tell them: coherence and the evaluation. Nobody's visit was watched; no mean of updates is
+    longer than their bound `clip`."""
     found = []
     for row in rows:
         exam = batch = None
         if "loss" in row and "accuracy" in row:
             recall, entropy = tuple(row.get("recall", ())), row.get("predicted_entropy", 1.0)
-            exam = Exam(row["accuracy"], row["loss"], entropy, 0.0, recall, test_size)
+            loss = math.nan if row["loss"] is None else row["loss"]
+            exam = Exam(row["accuracy"], loss, entropy, 0.0, recall, test_size)
             if (other := row.get("accuracy_batch_statistics")) is not None:
                 batch = exam._replace(accuracy=other, recall=())
-        told: dict[str, Any] = {"coherence": row.get("coherence"), "exam": exam, "exam_batch": batch}
+        told: dict[str, Any] = {"coherence": row.get("coherence"), "exam": exam, "exam_batch": batch, "mean_norm": clip}
         found.append(Round(number=row["round"], asked=(), visits=(), wanted=(), **told))
     return tuple(found)
 

@@ -92,7 +92,7 @@ def gradients_beside(objective: Tensor, cut: Branches) -> dict[int, Tensor] | No
                     continue
                 if value is not None:
                     form = following._input_metadata[place]  # what was broadcast is summed up
-                    pass
+                    value = value.sum_to_size(form.shape).to(form.dtype)
                     held = given.setdefault(following, {})
                     held[place] = held[place] + value if place in held else value
                 waiting[following] -= 1

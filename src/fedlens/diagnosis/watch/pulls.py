@@ -24,7 +24,8 @@ class At(NamedTuple):
 
 def distance(begun: Mapping[int, Begun]) -> float:
     """||w - start|| over all parameters."""
-    return math.hypot(*((one.parameter.detach() - one.start).double().norm().item() for one in begun.values()))
+    ends, starts = [one.parameter.detach() for one in begun.values()], [one.start for one in begun.values()]
+    return torch.stack(torch._foreach_norm(torch._foreach_sub(ends, starts))).double().norm().item() if ends else 0.0
 
 
 def pull(begun: Mapping[int, Begun], gradients: Mapping[int, Tensor], added: bool, before: At | None) -> Pull | None:
@@ -57,7 +58,7 @@ def _aside(begun: Mapping[int, Begun], gradients: Mapping[int, Tensor], before: 
     Two steps tell the coefficient, c = <g' - g, w' - w> / ||w' - w||^2, and a = w - g / c. Multiples of the start do
     not count: a pull towards zero adds them. None: it is no pull of one strength to one point.
     """
-    if before.gradients.keys() != gradients.keys():
+    if not gradients.keys() <= before.gradients.keys():
         return None
     keys = list(gradients)
     weights = torch.cat([begun[key].parameter.detach().reshape(-1).double() for key in keys])

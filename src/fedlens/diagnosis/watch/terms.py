@@ -15,7 +15,7 @@ from fedlens.diagnosis.watch import graphs, pulls
 from fedlens.diagnosis.watch.pulls import At
 from fedlens.diagnosis.watch.trained import Begun
 
-MEASURED = 10  # backward calls whose terms are measured
+MEASURED = 5  # backward calls whose terms are measured
 FIRST, EVERY = 30, 16  # calls that are looked at: the first, and one of so many after them
 HELD = 8  # losses since the last backward call that are remembered; of more, nothing is said
 SEES_LABELS = 2  # highest rank of a loss that is the supervised one
@@ -63,7 +63,8 @@ class Terms:
             moved = any(not torch.equal(begun[key].parameter.detach(), kept) for key, kept in self._weights.items())
             self.found |= moved  # someone else than the optimiser has moved them
             self._weights = {}
-        if self._calls <= FIRST or (not self.found and self._calls % EVERY == 0):
+        later = self._calls <= FIRST or self._calls % EVERY == 0
+        if self._calls <= MEASURED or (later and not self.found):
             self._look(outputs, losses, begun)
 
     def _look(self, outputs: Sequence[Tensor], losses: Sequence[Given], begun: Mapping[int, Begun]) -> None:
@@ -105,7 +106,7 @@ class Terms:
         one = pulls.pull(begun, gradients, added, self._before)
         if one is not None:
             self.pulls.append(one)
-            kept = {key: value.clone() for key, value in gradients.items() if key in begun and bool(value.any())}
+            kept = {key: value.clone() for key, value in gradients.items() if key in begun}
             self._before = At({key: begun[key].parameter.detach().clone() for key in kept}, kept)
 
     def computed(self, begun: Mapping[int, Begun]) -> None:

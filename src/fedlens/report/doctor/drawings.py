@@ -27,7 +27,7 @@ def drawn(told: Told) -> list[dict[str, str]]:
 
 def waterfall(told: Told) -> Figure | None:
     """From pooled training down to the job, a bar a level, with standard errors and the change written beside."""
-    bars = told.get("bars") or []
+    bars = [one for one in told.get("bars") or [] if one["accuracy"] is not None and one["error"] is not None]
     if len(bars) < 2:
         return None
     figure, [axes] = blank(0.62 + 0.42 * len(bars), left=0.33, right=0.9, bottom=0.16 if len(bars) < 4 else 0.12)
@@ -37,7 +37,7 @@ def waterfall(told: Told) -> Figure | None:
     axes.barh(list(places), values, height=0.6, color=colours)
     axes.errorbar(values, list(places), xerr=[100 * one["error"] for one in bars], fmt="none", ecolor=INK, capsize=2.5)
     for place, one, value in zip(places, bars, values, strict=True):
-        change = "" if one is bars[0] else f" ({100 * one['change']:+.1f})"
+        change = "" if one is bars[0] or one["change"] is None else f" ({100 * one['change']:+.1f})"
         beside = value + 100 * one["error"] + 1
         axes.text(beside, place, f"{value:.1f}{change}", va="center", fontsize=FONT, color=INK)
     axes.set_yticks(list(places), [one["what"] for one in bars])

@@ -91,18 +91,24 @@ def _sections(told: Mapping[str, Any]) -> Iterator[tuple[str, RenderableType]]:
 
 
 def falls_short(told: Mapping[str, Any]) -> str:
-    """The verdict where no cause is found and the job is nowhere near what a simple probe of its data reaches."""
-    trials, labels = told["evidence"].get("trials") or {}, told["evidence"].get("labels") or {}
+    """The verdict where no cause is found and the job is not healthy either: it does not run, or is nowhere near what a
+    simple probe of its data reaches; "" where there is no such thing to say."""
+    evidence = told["evidence"]
+    if told["suspects"] or not evidence["facts"]["clients"]:
+        return ""
+    if not evidence["rounds"]:
+        why = next((one["why"] for one in evidence["unexamined"] if "round" in one["what"]), "it has no rounds.")
+        return f"NO VERDICT  The job does not run: {why}"
+    trials, labels = evidence["trials"] or {}, evidence["labels"] or {}
     values, probe = (trials.get("job") or {}).get("values"), labels.get("learnable")
     if not values or probe is None:
         return ""
     here = sum(values) / len(values) if None not in values else 0.0
     if probe - here < SHORT:
         return ""
-    rounds = trials["job"]["rounds"]
     return (
-        f"NO CAUSE FOUND  The job falls short all the same: {100 * here:.1f} % after {rounds} rounds, where a simple "
-        f"probe of its data reaches {100 * probe:.1f} %."
+        f"NO CAUSE FOUND  The job falls short all the same: {100 * here:.1f} % after {trials['job']['rounds']} rounds, "
+        f"where a simple probe of its data reaches {100 * probe:.1f} %."
     )
 
 
@@ -175,6 +181,8 @@ def _evidence(suspects: Sequence[Mapping[str, Any]]) -> RenderableType:
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(min_width=5)  # however narrow the terminal
     table.add_row("", "", Text("yours", style="dim"), Text("healthy", style="dim"))
     for one in suspects:
         for line in one["evidence"]:
@@ -188,8 +196,15 @@ def _bars(bars: Sequence[Mapping[str, Any]]) -> RenderableType:
 
     table = Table.grid(padding=(0, 2))
     for place, one in enumerate(bars):
-        level = f"{100 * one['accuracy']:.1f} ± {100 * one['error']:.1f} %"
-        change = "" if place == 0 else f"{100 * one['change']:+.1f} points"
         style = "blue" if place == len(bars) - 1 else "bright_black"
+        if one["accuracy"] is None:
+            table.add_row(Text(one["what"]), Text("no number"))
+            continue
+        level = f"{100 * one['accuracy']:.1f} %" if one["error"] is None else _level(one)
+        change = "" if place == 0 or one["change"] is None else f"{100 * one['change']:+.1f} points"
         table.add_row(Text(one["what"]), Text(level), Bar(one["accuracy"], style), Text(change, style="dim"))
     return table
+
+
+def _level(one: Mapping[str, Any]) -> str:
+    return f"{100 * one['accuracy']:.1f} ± {100 * one['error']:.1f} %"
