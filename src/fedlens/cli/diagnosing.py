@@ -68,9 +68,11 @@ def _told(named: str, *, fix: bool, patience: float, classes: int | None, test_s
     with _Line() as tell:
         own = (Path(named) / "experiment.toml").is_file()
         found = examine(subject_of(named, patience), fix=fix and not own, tell=tell)
-        if not (own and fix):
-            return found.as_dict()
-        return _prescribed(found, Path(named), tell)
+        if own:
+            from fedlens.diagnosis.passive import completed
+
+            found = completed(found, Path(named))
+        return _prescribed(found, Path(named), tell) if own and fix else found.as_dict()
 
 
 def _prescribed(found: Diagnosis, folder: Path, tell: Tell) -> dict[str, Any]:

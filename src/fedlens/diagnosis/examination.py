@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedlens.diagnosis.evidence import Effect, Evidence, Outcome, Round, Trials, Unexamined
 from fedlens.diagnosis.examiner import Examiner
-from fedlens.diagnosis.finding import Certainty, Finding
+from fedlens.diagnosis.finding import Certainty, Finding, Sign
 from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import State
 from fedlens.diagnosis.probes.aggregation import examine_aggregation
@@ -92,7 +92,16 @@ class Examination:
 
     def findings(self) -> list[Finding]:
         """What all signs say of the evidence so far."""
-        return [found for sign in SIGNS if (found := sign(self.evidence)) is not None]
+        return [found for sign in SIGNS if (found := self._read(sign)) is not None]
+
+    def _read(self, sign: Sign) -> Finding | None:
+        try:
+            return sign(self.evidence)
+        except Exception as error:  # one sign that stumbles over odd evidence must not silence the others
+            what = f"the sign {sign.__name__}"
+            if all(one.what != what for one in self.evidence.unexamined):
+                self.missed(what, f"{type(error).__name__}: {error}")
+            return None
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

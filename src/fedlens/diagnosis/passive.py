@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedlens.diagnosis.evidence import Effect, Entry, Evidence, Exam, Facts, Outcome, Round, Trials
-from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.finding import Certainty, Finding, Measured, Sign
 from fedlens.diagnosis.forensics import examine_log
 from fedlens.diagnosis.signs import SIGNS
 from fedlens.diagnosis.subject.ours import declared
 from fedlens.diagnosis.verdict.judgement import judged
-from fedlens.runs import Experiment
+from fedlens.runs import Experiment, load_experiment
+from fedlens.runs.store import Journal
+
+if TYPE_CHECKING:
+    from fedlens.diagnosis.doctor import Diagnosis
 
 STILL = 0.01  # relative change of the test loss below which a whole run has learnt nothing
 APART = 0.1  # accuracy by which batch norm's averaged statistics must be worse than a batch's own
@@ -29,7 +35,26 @@ def findings(experiment: Experiment, summary: Mapping[str, Any], rows: Rows) -> 
     """The suspects that a run's rows and references show; () on a healthy run."""
     e = recorded(experiment, summary, rows)
     signs = (*SIGNS, _nothing_moves, _statistics_fit_nobody)
-    return judged([found for sign in signs if (found := sign(e)) is not None])[0]
+    return judged([found for sign in signs if (found := _said(sign, e)) is not None])[0]
+
+
+def _said(sign: Sign, e: Evidence) -> Finding | None:
+    """What `sign` says; nothing where it fails: a finished run is not to be lost to what looks at it."""
+    try:
+        return sign(e)
+    except Exception:
+        return None
+
+
+def completed(diagnosis: Diagnosis, folder: Path) -> Diagnosis:
+    """The diagnosis of the run in `folder`, with what its record says where the examination names nobody. No place in
+    code is named: it would be one of fedlens."""
+    suspects, summary = diagnosis.suspects, folder / "summary.json"
+    if not suspects and summary.is_file():
+        experiment, told = load_experiment(folder / "experiment.toml"), json.loads(summary.read_text())
+        suspects = findings(experiment, told, Journal(folder).rows())
+    kept = [tuple(replace(one, where="") for one in some) for some in (suspects, diagnosis.noted)]
+    return replace(diagnosis, suspects=kept[0], noted=kept[1])
 
 
 def recorded(experiment: Experiment, summary: Mapping[str, Any], rows: Rows) -> Evidence:
@@ -109,6 +134,7 @@ def _nothing_moves(e: Evidence) -> Finding | None:
         (Measured("relative change of the test loss", "M07", f"{moved:.1e}", f"above {STILL:g}"),),
         "Raise local.lr by factors of ten on a few rounds, until the loss falls; then compare anything else.",
         also=("K5", "O8"),
+        treatment="rate",
         weight=1.0,
         hides=frozenset({"E10", "P3", "O7", "P1"}),
     )

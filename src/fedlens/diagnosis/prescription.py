@@ -102,7 +102,13 @@ def _possible(experiment: Experiment, evidence: Evidence, finding: Finding) -> I
 
 
 def _rate(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    yield {"local.lr": float(value)}
+    """The rate that was found; without one, every larger power of ten times the present one that is below 1."""
+    if value:
+        yield {"local.lr": float(value)}
+        return
+    for power in range(1, 10):
+        if (rate := float(f"{e.local.lr * 10**power:.3g}")) < 1:
+            yield {"local.lr": rate}
 
 
 def _noise(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
@@ -114,7 +120,7 @@ def _clip(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
     """The bound at the median update, as clients without a bound send it."""
     if e.privacy.mechanism is None:
         return
-    free = _with(e, {"privacy.mechanism": None, "rounds": UNBOUNDED, "evaluate_every": UNBOUNDED})
+    free = changed(e, {"privacy.mechanism": None, "rounds": UNBOUNDED, "evaluate_every": UNBOUNDED})
     norms = [one.update_norm for state in advance(prepare(free)) for one in state.records]
     if norms:
         yield {"privacy.mechanism.clip": float(f"{statistics.median(norms):.3g}")}
@@ -138,7 +144,7 @@ def _group_norm(e: Experiment, evidence: Evidence, value: str) -> Iterator[Chang
     for groups in (8, 4, 2, 1):
         changes = {"model.norm": "group", "model.groups": groups, "server.statistics": "average"}
         try:
-            prepare(_with(e, changes))
+            prepare(changed(e, changes))
         except FedlensError:
             continue
         yield changes
@@ -246,9 +252,9 @@ def _reference(e: Experiment, fixed: Experiment, finding: Finding) -> tuple[tupl
     if cause[0] in "PC" or cause in ("S3", "S4", "N2"):
         return (e, Federation.redealt), "the same examples dealt IID"
     if cause[0] == "V" and e.privacy.mechanism is not None:
-        return (_with(e, {"privacy.mechanism": None}), _itself), "the same without noise and bound"
+        return (changed(e, {"privacy.mechanism": None}), _itself), "the same without noise and bound"
     if cause[0] == "X" and e.communication != Communication():
-        return (_with(e, {"communication": {}}), _itself), "the same without compression"
+        return (changed(e, {"communication": {}}), _itself), "the same without compression"
     if cause[0] == "O":
         return (fixed, _pooled), "pooled training on as many examples, at that rate"
     return (e, _pooled), "pooled training on as many examples"
@@ -262,10 +268,6 @@ def _pooled(federation: Federation) -> Federation:
     batch, samples = federation.experiment.local.batch, federation.samples_per_round()
     size = min(samples if batch == "all" else batch, len(federation.deal.indices))
     return federation.pooled(max(1, round(samples / size)), size)
-
-
-def _with(e: Experiment, changes: Changes) -> Experiment:
-    return changed(e, changes)
 
 
 def _alone(e: Experiment) -> Any:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 class Inputs(NamedTuple):
     """Inputs of one client, or of the test set, as they enter the network: over examples and, where there are some,
-    channels. `low`, `high`: range; `constant`: share of features without any variation; `finite`."""
+    channels. `low`, `high`: range; `constant`: share of features without any variation; `finite`. `indices`: they are
+    rows of whole numbers that an embedding looks up, no values."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -17,6 +18,7 @@ class Inputs(NamedTuple):
     high: float
     constant: float
     finite: bool
+    indices: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,11 +45,13 @@ class Watched:
 
     `start`: ||w_start - received|| / ||received|| over the parameters that were optimised, at the first step (M01).
     `steps`, `samples`, `batches` (their sizes, in order); `rates`: of each step, first parameter group. `optimizer`:
-    class name; `settings`: of its first group (momentum, weight_decay, betas). `carried`: optimiser state was there
+    class name; `settings`: of its first group (momentum, weight_decay, betas); `groups`: the rates of all groups of
+    parameters at the first step. `carried`: optimiser state was there
     before the first step. `loss_first`, `loss_last`: first and last value that backward was called on.
     `loss`: the loss function called ("cross_entropy", "nll_loss", "mse_loss", ...), `loss_where` its file:line;
     `probabilities`: it was given rows that are probabilities (H1); `logits`: nll_loss was given rows that are no log
-    probabilities (H2); `reduction`; `ignored`: share of labels that count for nothing (one-hot rows of zeros).
+    probabilities (H2); `reduction`; `ignored`: share of labels that count for nothing (one-hot rows of zeros, or what
+    the loss was told to ignore); `one_hot`: labels were rows of numbers, one for each class.
     `labels`: distinct labels seen; `label_low`, `label_high`; `outputs`: width of the head; `run`: mean number of equal
     labels in a row over the first epoch by what a shuffled order of the same labels gives (M29; 1: shuffled).
     `stuck`: trained modules that were in evaluation mode (M31), `updating`: running statistics moved.
@@ -73,6 +75,7 @@ class Watched:
     rates: tuple[float, ...] = ()
     optimizer: str | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
+    groups: tuple[float, ...] = ()
     carried: bool | None = None
     loss_first: float | None = None
     loss_last: float | None = None
@@ -82,6 +85,7 @@ class Watched:
     logits: bool | None = None
     reduction: str | None = None
     ignored: float | None = None
+    one_hot: bool | None = None
     labels: int | None = None
     label_low: int | None = None
     label_high: int | None = None

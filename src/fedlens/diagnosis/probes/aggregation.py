@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -101,9 +102,8 @@ def _examples(patient: Patient, client: int) -> float:
 
 def _opened(subject: Subject, facts: Facts) -> _Opened:
     patient = subject.fresh()
-    asked = _asked(patient)
-    first = patient.fit(asked[0], patient.init, ROUND)
-    payload = facts.declared.payload or facts.payload or _payload(patient.init, first.upload.state)
+    asked, first = _answering(patient)
+    payload = facts.declared.payload or facts.payload or _payload(facts, patient.init, first.upload.state)
     form = Form(patient.init, first.upload, facts.entries, payload, _counted(first.raw, patient))
     if len(asked) == 1 or not _says_more(first.raw):
         return _Opened(form, (first.raw,), asked[:1])
@@ -116,6 +116,15 @@ def _opened(subject: Subject, facts: Facts) -> _Opened:
     return _Opened(form, (first.raw, second.raw, *rest), all_of_them)
 
 
+def _answering(patient: Patient) -> tuple[tuple[int, ...], Sent]:
+    """The first cohort, from the first client on that answers, and its answer. Raises Ailing where nobody does."""
+    asked = _asked(patient)
+    for place, client in enumerate(asked[:-1]):
+        with suppress(Ailing):
+            return (*asked[place:], *asked[:place]), patient.fit(client, patient.init, ROUND)
+    return asked[::-1], patient.fit(asked[-1], patient.init, ROUND)
+
+
 def _asked(patient: Patient) -> tuple[int, ...]:
     """The first cohort of the job, or clients from 0 on where sampling fails."""
     try:
@@ -126,16 +135,23 @@ def _asked(patient: Patient) -> tuple[int, ...]:
     return inside or tuple(range(max(1, min(patient.clients, patient.cohort))))
 
 
-def _payload(current: State, sent: State) -> Literal["weights", "update"]:
-    """Whether what was sent lies near the received model or near 0; weights where neither can be told."""
-    shared = [n for n, v in current.items() if v.is_floating_point() and n in sent and sent[n].shape == v.shape]
+def _payload(facts: Facts, current: State, sent: State) -> Literal["weights", "update"]:
+    """Whether what was sent lies near the received model or near 0; weights where neither can be told. Entries that
+    stay at clients are near neither."""
+    floats = [n for n, v in current.items() if v.is_floating_point() and not facts.declared.stays(n)]
+    shared = [name for name in floats if name in sent and sent[name].shape == current[name].shape]
     along = sum(float((current[name].double() * sent[name].double()).sum()) for name in shared)
     model = math.sqrt(sum(float(current[name].double().square().sum()) for name in shared))
     length = math.sqrt(sum(float(sent[name].double().square().sum()) for name in shared))
     if not math.isfinite(along) or not model or not length:
         return "weights"
     apart = math.sqrt(sum(float((sent[n].double() - current[n].double()).square().sum()) for n in shared))
-    return "weights" if along > 0.3 * model * length or apart < length else "update"
+    if along > 0.3 * model * length or apart < length:
+        return "weights"
+    # Unrelated weights of the same network are as large as its own, entry by entry; an update hardly is.
+    sizes = [(float(current[name].double().norm()), float(sent[name].double().norm())) for name in shared]
+    alike = [0.5 < size / own < 2.0 for own, size in sizes if own > 0]
+    return "weights" if len(alike) > 1 and all(alike) else "update"
 
 
 def _counted(raw: Any, patient: Patient) -> bool:

@@ -76,8 +76,8 @@ def examine_evaluating(
     raw = [float(told[at][metric]) for at in kept]
     patient.seed += 1
     again = patient.evaluate(states[-1][1], states[-1][0])
-    steady = _apart(fresh[-1], again, metric)
     unit = 100.0 if max(raw) > 1.0 + 1e-6 else 1.0
+    steady = _apart(fresh[-1], again, metric) / unit
     values = [value / unit for value in raw]
     error = precision(raw) / unit
     where = facts.where.get("evaluate", "")

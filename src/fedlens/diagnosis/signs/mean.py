@@ -140,12 +140,14 @@ def _cause(e: Evidence, one: Total) -> Broken | None:
         return "B2" if one.slack == 0 else None
     if one.alone:
         return "A1"
-    if "clip" not in said.dp and (wrong := _wrong_shares(e, one, 4 * room + m * one.slack)) is not None:
-        return wrong
+    wrong = None if "clip" in said.dp else _wrong_shares(e, one, 4 * room + m * one.slack)
+    low = ("clip" in said.dp and 0 < one.total < rate) or said.server_momentum
+    off = abs(one.total - rate) > near and not low
+    if wrong is not None:
+        return _wrong_total(e, one) if off and wrong == "A3" else wrong
     if said.server_momentum:
         return None
-    low = "clip" in said.dp and 0 < one.total < rate
-    if abs(one.total - rate) > near and not low:
+    if off:
         return _wrong_total(e, one)
     if one.round is None and by_constant(e):
         return "A12"

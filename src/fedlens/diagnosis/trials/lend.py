@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.data import Dataset, Split
-from fedlens.diagnosis.examiner import Examiner
+from fedlens.diagnosis.examiner import Examiner, two_columns
 from fedlens.diagnosis.subject.guard import guarded
 from fedlens.diagnosis.subject.patient import Patient
 from fedlens.errors import ConfigurationError
@@ -58,7 +58,8 @@ def admit(patient: Patient, change: Change | None = None, *, cross_entropy: bool
         raise ConfigurationError(what, where="job", seen=f"no {', '.join(lacking)}", do=do)
     examiner = tested_on_few(patient)
     with guarded("model", "a forward pass", patient.patience):
-        classes = examiner.outputs(patient.init, examiner.inputs[:2]).shape[1]
+        width = examiner.outputs(patient.init, examiner.inputs[:2]).shape[1]
+    classes = max(2, width)  # one output tells two classes
     inputs, labels, sizes, clients, notes = _gathered(patient, classes, change)
     module = copy.deepcopy(patient.network(patient.init))
     kind = inputs.dtype
@@ -66,10 +67,10 @@ def admit(patient: Patient, change: Change | None = None, *, cross_entropy: bool
         inputs = inputs.to(torch.float32)
         module.register_forward_pre_hook(_cast_to(kind))
     names = tuple(str(one) for one in range(classes))
-    shown = examiner.inputs[:SHOWN].to(inputs.dtype), class_numbers(examiner.labels[:SHOWN]).clamp(0, classes - 1)
+    shown = examiner.inputs[:SHOWN].to(inputs.dtype), class_numbers(examiner.labels[:SHOWN]).clamp(0, width - 1)
     split = Split(Dataset(inputs, labels, names), Dataset(*shown, names), "the author's test data")
     deal = Partition(np.arange(len(labels)), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
-    lent = Lent(split, deal, module, None if cross_entropy else _loss(patient, classes))
+    lent = Lent(split, deal, module, _loss(patient, width, cross_entropy))
     return Ward(patient, lent, clients, examiner, chance_of(examiner), notes)
 
 
@@ -128,24 +129,31 @@ def _gathered(
     return torch.cat(inputs), torch.cat(labels), sizes, tuple(clients), tuple(notes)
 
 
-def _loss(patient: Patient, classes: int) -> Loss | None:
-    """The author's loss as a method has it; None where it is cross-entropy."""
-    if not patient.offers("loss"):
-        return None
+def _loss(patient: Patient, width: int, cross_entropy: bool) -> Loss | None:
+    """The author's loss as a method has it; None where it is, or shall be, cross-entropy of `width` outputs."""
+    if cross_entropy or not patient.offers("loss"):
+        return None if width > 1 else _of_one_output
     _, labels = patient.train_data(0)
     one_hot = labels.dim() > 1 and labels.shape[-1] > 1
     shape, kind = labels.shape[1:], labels.dtype
 
     def loss(outputs: Tensor, numbers: Tensor, lesson: Lesson | None) -> Tensor:
-        said = nn.functional.one_hot(numbers, classes) if one_hot else numbers.view(-1, *shape)
+        said = nn.functional.one_hot(numbers, max(2, width)) if one_hot else numbers.view(-1, *shape)
         return patient.loss(outputs, said.to(kind))
 
     draw = torch.Generator().manual_seed(0)
-    outputs, numbers = 3 * torch.randn(16, classes, generator=draw), torch.arange(16) % classes
+    if width == 1:
+        return loss
+    outputs, numbers = 3 * torch.randn(16, width, generator=draw), torch.arange(16) % width
     with guarded("loss", "", patient.patience), torch.no_grad():
         found = float(loss(outputs, numbers, None))
     plain = float(nn.functional.cross_entropy(outputs, numbers))
     return None if abs(found - plain) <= 1e-5 * plain else loss
+
+
+def _of_one_output(outputs: Tensor, numbers: Tensor, lesson: Lesson | None) -> Tensor:
+    """Cross-entropy of a head [N, 1] that tells two classes."""
+    return nn.functional.cross_entropy(two_columns(outputs), numbers)
 
 
 def _cast_to(kind: torch.dtype) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:

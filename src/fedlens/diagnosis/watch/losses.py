@@ -114,6 +114,7 @@ def told(line: Heard) -> dict[str, Any]:
     batches, ignored = _labels(line)
     every = np.concatenate(batches) if batches else np.zeros(0, np.int64)
     fields["ignored"] = ignored
+    fields["one_hot"] = bool(line.targets) and line.targets[0].is_floating_point() and line.targets[0].dim() > 1
     if every.size:
         fields.update(labels=len(np.unique(every)), label_low=int(every.min()), label_high=int(every.max()))
         fields["run"] = run_length(batches)

@@ -19,6 +19,7 @@ class Steps:
     def __init__(self) -> None:
         self.count = 0
         self.rates: list[float] = []
+        self.groups: list[float] = []
         self.optimizer: str | None = None
         self.settings: dict[str, float] = {}
         self.carried: bool | None = None
@@ -37,6 +38,8 @@ class Steps:
             if backwards > self._backwards:
                 self._stepped.clear()
             self._backwards = backwards
+        if self.count == 1:
+            self.groups += [float(one["lr"]) for one in optimizer.param_groups if "lr" in one]
         self._stepped.add(id(optimizer))
 
 

@@ -197,7 +197,7 @@ class Watch:
         steps = self._steps
         if by_optimizer:
             told: dict[str, Any] = {"steps": steps.count, "rates": tuple(steps.rates), "optimizer": steps.optimizer}
-            return told | {"settings": steps.settings, "carried": steps.carried}
+            return told | {"settings": steps.settings, "groups": tuple(steps.groups), "carried": steps.carried}
         if not self._backwards or not self._leaves:
             return {}
         count = self._backwards if self._hand.renewed else self._hand.count

@@ -42,7 +42,7 @@ def waterfall(told: Told) -> Figure | None:
         axes.text(beside, place, f"{value:.1f}{change}", va="center", fontsize=FONT, color=INK)
     axes.set_yticks(list(places), [one["what"] for one in bars])
     axes.grid(axis="y", visible=False)
-    axes.set_xlim(0, max(100.0, max(values) + 12) if max(values) > 60 else 1.35 * max(values))
+    axes.set_xlim(0, max(100.0, max(values) + 12) if max(values) > 60 else max(1.0, 1.35 * max(values)))
     axes.set_xlabel("test accuracy, %", fontsize=FONT, color=INK)
     return figure
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh  # type: ignore[import-untyped]
 from scipy.optimize import nnls  # type: ignore[import-untyped]
@@ -64,7 +65,10 @@ def described(table: Table) -> Inputs:
     constant = float((flat == flat[:1]).all(dim=0).float().mean())
     mean, std = np.nanmean(rows, axis=1, dtype=np.float64), np.nanstd(rows, axis=1, dtype=np.float64)
     means, stds = (tuple(np.atleast_1d(values).tolist()) for values in (mean, std))
-    return Inputs(means, stds, float(np.nanmin(rows)), float(np.nanmax(rows)), constant, finite)
+    whole = not (table.inputs.is_floating_point() or table.inputs.is_complex()) and table.inputs.dtype != torch.uint8
+    return Inputs(
+        means, stds, float(np.nanmin(rows)), float(np.nanmax(rows)), constant, finite, whole and table.inputs.dim() == 2
+    )
 
 
 def compare(tables: Tables) -> Compared:

@@ -6,7 +6,7 @@ from statistics import mean
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
-from fedlens.diagnosis.signs.mean import averages, leaks
+from fedlens.diagnosis.signs.mean import averages, fault, leaks
 from fedlens.diagnosis.signs.reading import (
     HONEST,
     client_side,
@@ -40,7 +40,8 @@ def updates_are_sparsified(e: Evidence) -> Finding | None:
         return None
     cosine, zero = middle(one.cosine for one in leaks(e)), mean(one.zero for one in e.rounds)
     sent = mean(visit.zero for visit in seen)
-    server = cosine is not None and cosine < 0.99 and zero > sent + 0.3 and averages(e)
+    rounded = fault(e) is not None or any(one.grid for one in e.rounds)  # then zeros are of that
+    server = cosine is not None and cosine < 0.99 and zero > sent + 0.3 and averages(e) and not rounded
     if codec is None and server:
         return _finding(e, Certainty.FOUND, zero, sent, cosine)
     past = middle(one.past for one in e.rounds[1:])

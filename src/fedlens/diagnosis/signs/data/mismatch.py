@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.data.pipelines import MOST_ALIKE, stand_apart, ways
 from fedlens.diagnosis.signs.reading import percent, place
-from fedlens.diagnosis.signs.symptom import misses
+from fedlens.diagnosis.signs.symptom import ails, misses, reached
 
 
 def evaluation_prepares_otherwise(e: Evidence) -> Finding | None:
     """D2: nearly all clients' inputs differ from the test set's in the same way.
 
-    Measured by M17; a healthy job's training and test inputs have the same class means and scale.
+    Measured by M17; a healthy job's training and test inputs have the same class means and scale. Where nearly all
+    differ but each in its own way, clients differ by nature, and the test set is their mixture.
     """
     if e.data is None:
         return None
-    strange = {*e.data.apart, *e.data.scaled}
-    if not e.data.mismatch and (not strange or len(strange) < 0.9 * len(e.data.looked_at)):
+    strange = stand_apart(e.data)
+    if not e.data.mismatch and (len(strange) < MOST_ALIKE * len(e.data.looked_at) or ways(e.data) > 1 or not strange):
         return _of_answers(e)
     scaled = sorted(e.data.scaled.values())
     said = (
@@ -37,9 +39,11 @@ def evaluation_prepares_otherwise(e: Evidence) -> Finding | None:
 
 
 def _of_answers(e: Evidence) -> Finding | None:
-    """The same where only a classifier shows it: it learns the clients' data, and fails on the test set's."""
+    """The same where only a classifier shows it: it learns the clients' data, and fails on the test set's.
+
+    A job that does well on the test set refutes it: the classifier is simple, and its failure is its own."""
     x = e.labels
-    if x is None or x.test_identity is None or x.test_best is None:
+    if x is None or x.test_identity is None or x.test_best is None or (reached(e) is not None and not ails(e)):
         return None
     if x.learnable - x.test_identity < 0.2 or x.test_best - x.test_identity > 0.1 or x.learnable < x.chance + 0.2:
         return None

@@ -7,7 +7,7 @@ from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import middle, place, visits
 from fedlens.diagnosis.signs.symptom import misses
 
-LONG = 3.0  # times the run of equal labels that a shuffled order has
+LONG = 1.5  # times the run of equal labels that a shuffled order has; few large batches allow no more than 2
 
 
 def order_is_kept(e: Evidence) -> Finding | None:
@@ -16,7 +16,9 @@ def order_is_kept(e: Evidence) -> Finding | None:
     Measured by M29, runs of equal labels as training was given them, by those of a shuffled order: 1 where shuffled.
     Where one batch holds everything the order is of no account.
     """
-    seen = [v for v in visits(e) if v.watched.run is not None and max(v.watched.batches, default=0) < v.examples]
+    sizes = {} if e.data is None else e.data.sizes
+    whole = [(v, sizes.get(v.client, v.examples)) for v in visits(e) if v.watched.run is not None]
+    seen = [v for v, size in whole if max(v.watched.batches, default=0) < size]
     long = [visit for visit in seen if (visit.watched.run or 0.0) > LONG]
     run = middle(visit.watched.run for visit in seen)
     if run is None or 2 * len(long) < len(seen) or len(long) < 2:

@@ -13,13 +13,13 @@ def inputs_are_raw(e: Evidence) -> Finding | None:
     """D3: values of 0 to 255 or of log-normal tables blow up the first layer.
 
     Measured by M17, the range of the inputs; a healthy network is fed values of size 1. Only named where the job ails:
-    a network with a norm layer in front takes any scale.
+    a network with a norm layer in front takes any scale, and indices of words are no values.
     """
     if e.data is None or not e.data.inputs:
         return None
-    ranges = {client: max(abs(one.low), abs(one.high)) for client, one in e.data.inputs.items()}
+    ranges = {client: max(abs(one.low), abs(one.high)) for client, one in e.data.inputs.items() if not one.indices}
     wide = [client for client, width in ranges.items() if width > LARGE]
-    if 2 * len(wide) < len(ranges) or e.data.scaled or not ails(e):
+    if not wide or 2 * len(wide) < len(ranges) or e.data.scaled or not ails(e):
         return None
     largest = max(ranges.values())
     return Finding(

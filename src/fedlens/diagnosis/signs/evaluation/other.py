@@ -32,12 +32,12 @@ def another_metric_is_reported(e: Evidence) -> Finding | None:
     counted = v.quantum if e.log is None or e.log.n is None else e.log.n
     if v.matches == "none" and (counted is None or 2 * counted > v.n):  # finer steps than one client's examples give
         cause, words = "E1", "the accuracy on other examples, such as clients' hold-outs"
-    said = (e.facts.declared.metric or "").lower()
-    honest = cause in ("E1", "E4") and any(
-        word in said for word in ("train", "hold", "valid", "local", "client", "mean")
-    )
+    own = v.matches == "none" or cause in ("E1", "E4")
+    part = cause == "E11" and e.facts.declared.test_size is not None and e.facts.declared.test_size == v.quantum
+    honest = part or (own and of_clients(e))
     off = max(abs(a - b) for a, b in zip(v.reported, v.measured, strict=False))
-    if not cause or honest or off < max(0.005, 3 * v.error):
+    # Where the values are exactly another measurement's, chance has no part in it.
+    if not cause or honest or off < (max(0.005, 3 * v.error) if v.matches == "none" else 0.002):
         return None
     quantum = () if v.quantum is None else (Measured("examples behind it", "M24", str(v.quantum), str(v.n)),)
     return Finding(
@@ -57,6 +57,12 @@ def another_metric_is_reported(e: Evidence) -> Finding | None:
         silent=True,
         hides=frozenset({"E7", "E10", "D9"}),
     )
+
+
+def of_clients(e: Evidence) -> bool:
+    """Whether the declared metric says that it is of clients' own examples."""
+    said = (e.facts.declared.metric or "").lower()
+    return any(word in said for word in ("train", "hold", "valid", "local", "client", "mean"))
 
 
 def _alike(cause: str) -> tuple[str, ...]:

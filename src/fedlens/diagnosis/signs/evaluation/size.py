@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.evaluation.other import of_clients
 
 
 def logged_of_fewer_examples(e: Evidence) -> Finding | None:
     """E1, E2: printed accuracies are all multiples of 1/n, with n far below the test set's size.
 
-    Measured by M24 on the log alone.
+    Measured by M24 on the log alone. What the declared metric says it is, is no fault.
     """
-    if e.log is None or e.log.n is None:
+    if e.log is None or e.log.n is None or of_clients(e):
         return None
     claimed = e.log.claimed or e.facts.declared.test_size or (e.data.test_size if e.data is not None else None)
     if not claimed or 2 * e.log.n > claimed:

@@ -6,33 +6,63 @@ from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import percent, visits
 
+SIGMOIDS = ("binary_cross_entropy", "binary_cross_entropy_with_logits")  # a row of zeros counts: none of the classes
+
 
 def labels_leave_the_head(e: Evidence) -> Finding | None:
     """L3: a label of C or more is an error in most losses and silently no label at all in a one-hot row.
 
-    Measured on the data and on what the loss was given: range of labels, sums of one-hot rows. Healthy: all within.
+    Measured on the data and on what the loss was given: range of labels, sums of one-hot rows. Healthy: all within. A
+    head of one output has two classes; what the loss is told to ignore, and what training renumbers, is no label.
     """
-    width = e.learning.outputs if e.learning is not None and e.learning.outputs else e.facts.classes
-    seen = [visit.watched for visit in visits(e)]
-    high = max(
-        [x for x in (e.data.high if e.data else None, *(w.label_high for w in seen)) if x is not None], default=-1
-    )
-    low = min([x for x in (e.data.low if e.data else None, *(w.label_low for w in seen)) if x is not None], default=0)
-    ignored = max([e.data.malformed if e.data else 0.0, *(w.ignored or 0.0 for w in seen)])
-    if not (low < 0 or (width and high >= width) or ignored > 0):
+    width = _width(e)
+    ignored = _rows_of_zeros(e)
+    low, high = _range(e, width, sure=ignored > 0)
+    outside = low < 0 or high >= width
+    if not outside and not ignored > 0:
         return None
-    told = f"labels run from {low} to {high} for a head of {width}" if low < 0 or (width and high >= width) else ""
+    told = f"labels run from {low} to {high} for a head of {width}" if outside else ""
     zeros = f"{percent(ignored)} of the one-hot rows hold no single one" if ignored > 0 else ""
     return Finding(
         "L3",
         Certainty.FOUND,
         " and ".join(filter(None, (told, zeros))).capitalize() + ".",
         (
-            Measured("labels", "M29", f"{low} to {high}", f"0 to {(width or 1) - 1}"),
+            Measured("labels", "M29", f"{low} to {high}", f"0 to {width - 1}"),
             Measured("one-hot rows that are none", "M29", percent(ignored), "0 %"),
         ),
         "Number the classes from 0 on and give the head one output for each.",
-        where=next((w.loss_where for w in seen if w.loss_where), ""),
+        where=next((v.watched.loss_where for v in visits(e) if v.watched.loss_where), ""),
         weight=max(0.5, ignored),
         hides=frozenset({"L1", "L2", "D5", "P1", "L4", "K1", "O1"}),
     )
+
+
+def _width(e: Evidence) -> float:
+    """Classes that the head can answer; without limit where nobody says."""
+    outputs = e.learning.outputs if e.learning is not None else None
+    if outputs == 1:
+        return max(2, e.facts.classes or 0)
+    return outputs or e.facts.classes or float("inf")
+
+
+def _rows_of_zeros(e: Evidence) -> float:
+    seen = [v.watched for v in visits(e) if v.watched.loss is not None]
+    rows = [w.ignored or 0.0 for w in seen if w.one_hot is not False and w.loss not in SIGMOIDS]
+    if e.data is not None and not (seen and all(w.loss in SIGMOIDS for w in seen)):
+        rows.append(e.data.malformed)
+    return max(rows, default=0.0)
+
+
+def _range(e: Evidence, width: float, sure: bool) -> tuple[int, int]:
+    """Smallest and largest label: of what the loss was given, and of the data where that does not refute it."""
+    seen = [(v.client, v.watched) for v in visits(e) if v.watched.label_low is not None]
+    low = min([w.label_low or 0 for _, w in seen], default=0)
+    high = max([w.label_high or 0 for _, w in seen], default=-1)
+    if e.data is None or e.data.low is None or e.data.high is None:
+        return low, high
+    odd = {c for c, n in e.data.sizes.items() if sum(e.data.counts.get(c, ())) < n}
+    refuted = bool(seen) and low >= 0 and high < width and not sure
+    if refuted and (odd & {client for client, _ in seen} or e.data.high < width):
+        return low, high
+    return min(low, e.data.low), max(high, e.data.high)

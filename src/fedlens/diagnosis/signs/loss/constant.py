@@ -5,14 +5,15 @@ from __future__ import annotations
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import listed
-from fedlens.diagnosis.signs.symptom import misses
+from fedlens.diagnosis.signs.symptom import ails, misses, reached
 
 
 def weights_start_alike(e: Evidence) -> Finding | None:
     """H7: zero or constant initial weights: hidden units stay copies of each other, gradients vanish.
 
     Measured by M14: tensors of equal numbers and gradients that are exactly 0, or outputs that no input changes. Norm
-    layers and biases start constant in healthy networks and are not counted. A last layer of zeros alone learns.
+    layers and biases start constant in healthy networks and are not counted. A last layer of zeros alone learns, and
+    so do models that are linear; where the job is well it is only noted.
     """
     if e.learning is None:
         return None
@@ -22,7 +23,7 @@ def weights_start_alike(e: Evidence) -> Finding | None:
         return None
     return Finding(
         "H7",
-        Certainty.FOUND,
+        Certainty.FOUND if ails(e) or reached(e) is None else Certainty.NOTED,
         f"Weights start all equal ({listed(alike)})." if alike else "The network answers the same to every input.",
         (
             Measured("tensors of equal numbers", "M14", str(len(alike)), "0"),

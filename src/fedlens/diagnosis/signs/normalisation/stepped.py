@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
-from fedlens.diagnosis.signs.mean import fault
+from fedlens.diagnosis.signs.mean import averages, fault
 from fedlens.diagnosis.signs.reading import listed, noisy, place, rounds_watched, severity, statistics
 
 
@@ -18,7 +18,7 @@ def statistics_are_stepped(e: Evidence) -> Finding | None:
     a, names, said = e.aggregation, statistics(e), e.facts.declared
     watched = rounds_watched(e)
     other = [name for name in names if watched and all(one.fates.get(name) == "other" for one in watched)]
-    if a is not None:
+    if a is not None and averages(e) and not said.server_momentum:  # another step shows in rounds alone
         other = [name for name in other or names if a.fates.get(name) == "other"]
     if said.reduce != "mean" or said.codec is not None or fault(e) is not None or (a is not None and a.landed):
         other = []

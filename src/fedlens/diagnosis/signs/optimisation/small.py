@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import middle, number, points, visits
@@ -15,13 +17,17 @@ def rate_is_too_small(e: Evidence) -> Finding | None:
     """O1: steps so short that nothing moves in the budget.
 
     Measured by M20, a search over rates on the doctor's reference, with M07, the size of updates. Early in training a
-    larger rate is ahead on healthy jobs too, so only much larger rates with much better ends count.
+    larger rate is ahead on healthy jobs too, so only much larger rates with much better ends count, and only where the
+    reference at the job's own rate does not reach them either.
     """
     here, best = reached(e), None if e.trials is None else e.trials.best_rate
     after = None if e.trials is None else e.trials.best_rate_outcome
     if e.trials is None or not e.trials.rate or not best or after is None or here is None:
         return None
-    gain = after.mean - here
+    gain = after.mean - (0.0 if math.isnan(here) else here)
+    own = e.trials.reference
+    if own is not None and own.finite and not after.mean - own.mean > LEAST:
+        return None
     if best < FACTOR * e.trials.rate or not gain > LEAST:
         return None
     size = middle(visit.size for visit in visits(e))

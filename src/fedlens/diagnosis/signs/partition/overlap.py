@@ -11,9 +11,12 @@ def examples_are_dealt_twice(e: Evidence) -> Finding | None:
     """P2: examples that more than one client holds.
 
     Measured by M29, exact hashes; a partition gives each example to one client. Equal rows of small tables are
-    discounted by what copies within clients show.
+    discounted by what copies within clients show. Data that is declared to be shared is shared.
     """
     if e.data is None or e.data.shared <= max(0.02, 3 * e.data.copies):
+        return None
+    said = f"{e.facts.declared.partition or ''} {e.facts.declared.method or ''}".lower()
+    if any(word in said for word in ("shared", "sharing", "overlap", "replica")):
         return None
     return Finding(
         "P2",

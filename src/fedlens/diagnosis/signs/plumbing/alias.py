@@ -9,6 +9,8 @@ from fedlens.diagnosis.signs.reading import HONEST, lines, listed, middle, numbe
 
 ORDER = 1e-4  # relative difference of the model after a round visited in another order; sums in float32 give 1e-6
 
+MIXED = 0.5  # relative difference of an upload after visits in another order; other shuffles alone make less
+
 
 def one_object_is_shared(e: Evidence) -> Finding | None:
     """B3: clients train one model object, one after another, or what they return is one and the same memory.
@@ -49,7 +51,7 @@ def one_object_is_shared(e: Evidence) -> Finding | None:
 def trained_one_object(e: Evidence) -> bool:
     """Whether clients of a round train one another's weights on."""
     if e.facts.declared.stateful or e.facts.declared.local_entries:
-        return False
+        return _kept_parts_mix(e)
     chained = [one for one in e.rounds if _chained(one)]
     if chained and 2 * len(chained) >= len(e.rounds):
         return True
@@ -58,6 +60,17 @@ def trained_one_object(e: Evidence) -> bool:
         return False
     deaf = bool(h.heeds) and max(h.heeds.values()) < 1e-3
     return (h.leaks or 0.0) > 0.5 or (h.carries or 0.0) > 0.5 or (len(h.shared) > 1 and deaf)
+
+
+def _kept_parts_mix(e: Evidence) -> bool:
+    """Whether clients that keep a part of the model train it in one object: then the last one visited decides on it.
+
+    One object into which each client's own part is loaded first gives the same in every order.
+    """
+    h = e.handling
+    if h is None or len(h.shared) < 2 or not e.facts.declared.local_entries:
+        return False
+    return (middle(h.order_uploads.values()) or 0.0) > MIXED
 
 
 def _chained(one: Round) -> bool:
