@@ -103,6 +103,13 @@ def missing(found):
     return " ".join(f"{one.what}: {one.why}" for one in found.evidence.unexamined)
 
 
+@pytest.fixture(autouse=True)
+def _gradients_stay_on():
+    """A call that is stopped on its way out of torch.no_grad leaves them off, for all tests after it."""
+    yield
+    torch.set_grad_enabled(True)
+
+
 @pytest.fixture
 def quickly(monkeypatch):
     """Without counterfactuals, which have tests of their own."""
@@ -230,6 +237,7 @@ def test_clients_without_examples_are_no_crash():
     told(broken("train_data", train_data))
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_million_clients_are_examined_as_fast_as_a_few():
     many = type("Many", (Sound,), {"clients": 1_000_000, "cohort": 3})
 

@@ -13,6 +13,7 @@ from fedlens.diagnosis.trials import own_parts, reference_settings, run_trials
 
 NEEDED = ("model", "train_data", "test_data")
 SHORT = 0.05  # accuracy below the reference from which on reasons are looked for
+PACE = 3  # rounds over which the job's pace is measured
 FAILS = 0.15  # the same, below the highest accuracy that anything reached
 BUDGET = 0.6  # of a training run, for the trials of one call
 LEAST = 10.0  # seconds that they may take in any case
@@ -29,6 +30,8 @@ def counterfactuals(x: Examination, *, exact: bool) -> None:
     if exact or x.evidence.trials is None or not _short(x.evidence):
         return
     if _pooled_fails(x.evidence):  # then it is no matter of federation
+        if on_its_way(x.evidence):
+            return
         _run(x, ("best-rate",), (0,), job)
         return
     _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
@@ -53,8 +56,10 @@ def own_code(x: Examination) -> None:
 def _run(x: Examination, wanted: tuple[str, ...], seeds: tuple[int, ...], job: Outcome) -> None:
     with x.part("counterfactuals: " + ", ".join(wanted)):
         budget = max(LEAST, BUDGET * (x.run_seconds or 0.0))
-        facts, rounds = x.evidence.facts, x.evidence.rounds
-        found = run_trials(x.subject, facts, rounds, wanted=wanted, length=x.length, seeds=seeds, budget=budget)
+        e, length = x.evidence, x.length
+        found = run_trials(
+            x.subject, e.facts, e.rounds, wanted=wanted, length=length, seeds=seeds, budget=budget, ran=x.ran
+        )
         trials: Trials = replace(merged(x.evidence.trials, found), job=job)
         x.learn(trials=trials)
 
@@ -78,6 +83,8 @@ def _first_knobs(e: Evidence) -> tuple[str, ...]:
         wanted.append("noise-off")
     if e.facts.declared.dp.get("clip"):
         wanted.append("clip-off")
+    if e.facts.declared.mu:
+        wanted.append("mu=0")
     if e.facts.declared.codec is not None:
         wanted.append("codec-off")
     if any(name.startswith(("BatchNorm", "SyncBatch")) for name in e.facts.norms or {}):
@@ -85,9 +92,19 @@ def _first_knobs(e: Evidence) -> tuple[str, ...]:
     return (*wanted, "lr*3", "lr/3")
 
 
+def on_its_way(e: Evidence) -> bool:
+    """Whether the job, at half the pace of its last rounds, gets to the ceiling in the rounds that it has left: then
+    that another rate is ahead early says nothing."""
+    job, there = outcome(e, "job"), ceiling(e)
+    if job is None or there is None or len(job.curve) <= PACE:
+        return False
+    pace = (job.curve[-1] - job.curve[-1 - PACE]) / PACE
+    return job.curve[-1] + 0.5 * pace * (e.facts.rounds - len(job.curve)) > there - SHORT
+
+
 def _later_knobs(e: Evidence) -> tuple[str, ...]:
     """Where heterogeneity is what the re-deal says: what might help."""
     dealt = effect(e, "iid")
     if dealt is None or not dealt.clear:
-        return ("best-rate",)
+        return () if on_its_way(e) else ("best-rate",)
     return ("server-momentum", "fewer-steps", "full-participation")

@@ -25,6 +25,8 @@ from fedlens.diagnosis.finding import Finding
 from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import Declared
 from fedlens.diagnosis.signs import SIGNS
+from fedlens.diagnosis.signs.reading import points
+from fedlens.diagnosis.signs.symptom import misses
 from fedlens.diagnosis.subject.patient import Subject
 from fedlens.diagnosis.treatment import Treated, treat
 from fedlens.diagnosis.verdict.gap import Bar, waterfall
@@ -33,6 +35,8 @@ from fedlens.diagnosis.verdict.plain import plain
 from fedlens.errors import ConfigurationError
 
 WORDS = "NO FAULT FOUND"
+BRIEF = 0.1  # seconds of a whole run below which a cost in runs says nothing
+UNEXPLAINED = 0.15  # accuracy below the ceiling that no page may pass over
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Diagnosis:
     `suspects`: at most three, best first; `noted`: what is seen beside. `ruled_out`: what is not the cause, with
     numbers. `bars`: from centralised accuracy down to the job's. `seconds` of each part of the examination; `cost`:
     "runs", the whole examination, and "first", the time until a suspect was sure, both in training runs of the job (nan
-    where no round could be run). `treatments`: remedies that were tried, in order. Accuracies are fractions.
+    where no round could be run). `treatments`: remedies that were tried, in order. `remark`: why a verdict without
+    suspects is no clean bill: the job broke down, or stays far below what its data allow. Accuracies are fractions.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Diagnosis:
     seconds: Mapping[str, float]
     cost: Mapping[str, float]
     treatments: tuple[Treated, ...] = field(default=())
+    remark: str = ""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -64,7 +70,7 @@ class Diagnosis:
     def verdict(self) -> str:
         """The first line: a certainty word and the first suspect's sentence."""
         if not self.suspects:
-            return WORDS
+            return f"{WORDS}: {self.remark}" if self.remark else WORDS
         return f"{self.suspects[0].certainty.words} {self.suspects[0].says}"
 
     @property
@@ -137,11 +143,24 @@ def _treated(x: Examination) -> tuple[Treated, ...]:
 
 def _told(x: Examination, treatments: tuple[Treated, ...]) -> Diagnosis:
     suspects, noted = judged(x.findings())
-    run, spent = x.run_seconds, time.perf_counter() - x.began
-    cost = {"runs": spent / run, "first": (x.first or spent) / run} if run else {"runs": math.nan, "first": math.nan}
+    run, spent = x.run_seconds or 0.0, time.perf_counter() - x.began
+    first = x.first or spent
+    cost = {"runs": spent / run, "first": first / run} if run > BRIEF else {"runs": math.nan, "first": math.nan}
     excluded = ruled_out(x.evidence, suspects)
     bars = waterfall(x.evidence)
-    return Diagnosis(x.subject.name, suspects, noted, excluded, bars, x.evidence, x.seconds, cost, treatments)
+    remark = "" if suspects else _remark(x)
+    return Diagnosis(x.subject.name, suspects, noted, excluded, bars, x.evidence, x.seconds, cost, treatments, remark)
+
+
+def _remark(x: Examination) -> str:
+    """What must stand beside "no fault found"."""
+    if x.played is not None and x.played.failure is not None:
+        problem = x.played.failure.problems[0]
+        return f"but the job itself broke down after {len(x.evidence.rounds)} rounds ({problem.where}: {problem.seen})"
+    far = misses(x.evidence)
+    if far > UNEXPLAINED:
+        return f"but the job stays {points(far)} below what its data allow, and none of what was examined says why"
+    return ""
 
 
 def _silent(stage: str) -> None:

@@ -29,6 +29,7 @@ from fedlens.diagnosis.probes.participation import examine_participation
 from fedlens.diagnosis.probes.rounds import Played, examine_rounds
 from fedlens.diagnosis.signs import SIGNS
 from fedlens.diagnosis.subject.patient import Patient, Subject
+from fedlens.diagnosis.trials import Ran
 from fedlens.errors import FedlensError
 
 SHARE, KNOWN = 0.25, 0.15  # of its rounds that the job is run for; and where something exact is broken already
@@ -51,6 +52,7 @@ class Examination:
     played: Played | None = None
     models: list[tuple[int, State]] = field(default_factory=list)
     curve: list[float] = field(default_factory=list)
+    ran: Ran = field(default_factory=Ran)
 
     @cached_property
     def patient(self) -> Patient:

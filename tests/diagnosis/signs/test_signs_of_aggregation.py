@@ -105,7 +105,25 @@ def test_a_fine_grid_or_a_declared_codec_is_no_truncation() -> None:
 
 
 def test_weights_by_examples_where_uniform_is_declared_are_another_weighting() -> None:
-    assert found(weighting_is_another(job({"weighting": "uniform"}))).cause == "A3"
+    sizes = rounds(visits=tuple(visit(c, examples=100.0 * (1 + c)) for c in range(4)))
+    assert found(weighting_is_another(job({"weighting": "uniform"}, rounds=sizes))).cause == "A3"
+
+
+def test_another_weighting_of_clients_of_one_size_is_noted() -> None:
+    finding = weighting_is_another(job({"weighting": "uniform"}))
+    assert finding is not None and finding.certainty is Certainty.NOTED
+
+
+def test_shares_that_are_off_and_add_up_to_another_sum_are_the_sum() -> None:
+    seen = aggregation(weights=(1 / 6,) * 3, by_cohort=((3, 0.5), (6, 1.0)))
+    assert cause(job(aggregation=seen)) == "A12"
+    assert cause(job(aggregation=aggregation(weights=(0.1,) * 3))) == "A6"
+
+
+def test_weights_that_add_up_by_other_shares_may_be_called_another_weighting() -> None:
+    inverse = tuple((1 / n) / (1 + 1 / 2 + 1 / 5) for n in (1, 2, 5))
+    assert "A3" in found(weights_are_no_mean(job(aggregation=aggregation(weights=inverse)))).also
+    assert "A3" not in found(weights_are_no_mean(job(aggregation=aggregation(weights=(1.0, 0.0, 0.0))))).also
 
 
 def test_one_number_reported_for_clients_of_different_sizes_says_nothing() -> None:
@@ -132,6 +150,14 @@ def test_earlier_rounds_in_the_sum_are_an_accumulator() -> None:
     assert sum_is_carried_over(job({"server_momentum": 0.9}, rounds=seen)) is None
     unsure = (round_of(1), *rounds(3, residual=0.8, past=0.3, past_error=0.2)[1:])
     assert sum_is_carried_over(job(rounds=unsure)) is None
+
+
+def test_sums_that_fall_as_one_over_the_round_are_an_accumulator_with_its_divisor() -> None:
+    fading = tuple(round_of(n, residual=1 - 1 / n, total=1 / n) for n in range(1, 6))
+    assert "A6" in found(sum_is_carried_over(job(rounds=fading))).also
+    constant = tuple(round_of(n, residual=0.5, total=0.5) for n in range(1, 6))
+    assert sum_is_carried_over(job(rounds=constant)) is None
+    assert sum_is_carried_over(job(rounds=fading[:3])) is None
 
 
 def test_an_accumulator_hides_the_wrong_sums_that_follow() -> None:
@@ -178,6 +204,12 @@ def test_clients_that_unlearn_their_own_data_are_consistent_with_an_attack() -> 
     short = trials(job=outcome(0.6), own_clients=None, effects={"drop-clients": effect(0.0)})
     finding = client_dominates(job(rounds=seen, trials=short))
     assert finding is not None and finding.certainty is Certainty.CONSISTENT and finding.clients == (1,)
+
+
+def test_clients_that_overshoot_among_others_that_nearly_do_are_no_attack() -> None:
+    gains = (-0.5, -0.4, 0.6, 0.1, 0.6, 0.05, 0.7, 0.2)
+    seen = rounds(visits=tuple(visit(c, gain=gain) for c, gain in enumerate(gains)), wanted=(), weights=())
+    assert client_dominates(job(rounds=seen, trials=trials(job=outcome(0.6)))) is None
 
 
 def test_a_few_uploads_that_are_no_numbers_and_are_averaged_are_found() -> None:

@@ -25,6 +25,12 @@ def test_a_server_that_keeps_the_largest_entries_is_found() -> None:
     assert certainty(updates_are_sparsified(job(rounds=rounds(**TOP)))) is Certainty.FOUND
 
 
+def test_zeros_of_a_grid_or_of_a_wrong_sum_are_no_sparsification() -> None:
+    assert certainty(updates_are_sparsified(job(rounds=rounds(**TOP, grid=0.01)))) is not Certainty.FOUND
+    replaced = aggregation(current=0.0)  # updates take the model's place
+    assert certainty(updates_are_sparsified(job(rounds=rounds(**TOP), aggregation=replaced))) is not Certainty.FOUND
+
+
 def test_features_that_are_always_zero_are_no_sparsification() -> None:
     """A third of the updates is 0 at the clients, and of the aggregate too; the mean is conserved."""
     quiet = tuple(visit(c, zero=0.35) for c in range(4))

@@ -73,6 +73,15 @@ def test_statistics_that_no_state_holds_are_consistent_where_they_cost() -> None
     assert statistics_are_not_averaged(job(facts=facts(entries=trained), rounds=seen)) is None
 
 
+def test_statistics_that_no_state_holds_are_found_where_the_report_is_of_those_of_the_start() -> None:
+    trained = {name: entry for name, entry in ENTRIES.items() if entry.kind == "parameter"}
+    same, other = ({"accuracy": 0.11}, {"accuracy": 0.6})
+    for reported, expected in ((same, Certainty.FOUND), (other, None)):
+        seen = rounds(exam=exam(0.11), exam_batch=exam(0.6), fates={}, reported=reported)
+        e = job(facts=facts(entries=trained), rounds=seen)
+        assert certainty(statistics_are_not_averaged(e)) is expected
+
+
 def suffering(**effects: float) -> Evidence:
     gains = {name.replace("_", "-"): effect(gain) for name, gain in effects.items()}
     seen = rounds(exam=exam(0.5), exam_batch=exam(0.7))
@@ -97,6 +106,14 @@ def test_statistics_that_are_no_mean_beside_sound_parameters_are_found_and_besid
     twice = aggregation(fates=other, weights=(0.25, 0.5, 1.25))
     assert statistics_are_stepped(job(aggregation=twice, rounds=odd)) is None
     assert statistics_are_stepped(job({"reduce": "median"}, rounds=odd)) is None
+
+
+def test_statistics_under_a_declared_server_optimiser_are_judged_by_rounds_alone() -> None:
+    odd = rounds(fates={MEAN: "other", VAR: "other"}, residual=0.9)
+    adam = {"server_optimizer": "adam", "server_lr": 0.03}
+    assert certainty(statistics_are_stepped(job(adam, rounds=odd))) is Certainty.FOUND
+    other = aggregation(fates=ALL | {MEAN: "other", VAR: "other"}, rule="adaptive")
+    assert statistics_are_stepped(job(adam, aggregation=other)) is None
 
 
 def test_a_report_in_training_mode_is_found_where_it_differs() -> None:

@@ -33,6 +33,15 @@ def test_clients_that_start_elsewhere_at_later_visits_do_not_load() -> None:
     assert found(clients_do_not_load(starting((0.0, 0.0), (0.2, 0.0), (0.2, 0.0)))).clients == (0,)
 
 
+def test_entries_that_alone_are_deaf_were_left_out_of_the_load() -> None:
+    e = starting((0.0, 0.0), (0.2, 0.3))
+    heard = {"heeds": {0: 0.9, 1: 0.9}, "heeds_error": {0: 0.01, 1: 0.01}}
+    part = found(clients_do_not_load(job(rounds=e.rounds, handling=handling(**heard, unheeded=("1.weight",)))))
+    assert part.cause == "A4" and "1.weight" in part.says and part.also == ("B1",)
+    all_of_them = handling(**heard, unheeded=("0.weight", "1.weight"))
+    assert found(clients_do_not_load(job(rounds=e.rounds, handling=all_of_them))).cause == "B1"
+
+
 def test_loading_in_half_precision_is_loading() -> None:
     assert clients_do_not_load(starting((1e-3, 2e-3), (1e-3, 2e-3))) is None
 
@@ -102,6 +111,14 @@ def test_void_rounds_and_coarse_grids_are_no_missing_install() -> None:
     assert aggregate_is_not_installed(job(aggregation=aggregation(grid=0.05, truncated=True), rounds=still)) is None
     idle = rounds(moved=0.0, visits=tuple(visit(c, norm=0.0) for c in range(4)), residual=None, weights=())
     assert aggregate_is_not_installed(job(aggregation=None, rounds=idle)) is None
+
+
+def test_first_visits_that_bring_nothing_and_later_ones_that_do_are_an_older_model() -> None:
+    nothing, something = (tuple(visit(c, norm=norm, size=norm) for c in range(4)) for norm in (0.0, 0.5))
+    late = job(rounds=(round_of(1, visits=nothing), round_of(2, visits=something)))
+    assert found(older_model_is_returned(late)).cause == "B7" and trained_model_is_not_returned(late) is None
+    early = job(rounds=(round_of(1, visits=something), round_of(2, visits=nothing)))
+    assert older_model_is_returned(early) is None
 
 
 def test_steps_that_leave_the_answer_as_it_was_trained_something_else() -> None:

@@ -24,6 +24,7 @@ from fedlens.diagnosis.subject.patient import Patient, Sent, Subject
 ROUND = 1
 SLOW = 0.2  # seconds to make a job
 MOST = 10  # clients that are visited where uploads name their client
+NOTHING = 0.02  # of the model's own coefficient
 
 
 class _Opened(NamedTuple):
@@ -49,7 +50,19 @@ def examine_aggregation(subject: Subject, facts: Facts, scale: float | None = No
     except Ailing:
         bench = _bench(subject, opened, facts, prime=True)
         found = examine(bench, opened.form, facts.cohort, facts.declared, factor)
+    if opened.form.payload == "update" and not _said(facts) and abs(found.current) < NOTHING and _explodes(opened.form):
+        form = opened.form._replace(payload="weights")
+        other = examine(bench, form, facts.cohort, facts.declared, factor)
+        found = other if abs(other.current - 1) < NOTHING else found
     return _by_clients(subject, facts, found)
+
+
+def _explodes(form: Form) -> bool:
+    """Whether what was sent is larger than the model: then it tells nothing, for weights that a visit has blown up lie
+    as far from the model as an update does, and it is the server that shows what it takes them for."""
+    shared = [name for name, value in form.upload.state.items() if name in form.current and value.is_floating_point()]
+    sent = math.hypot(*(float(form.upload.state[name].double().norm()) for name in shared))
+    return sent > math.hypot(*(float(form.current[name].double().norm()) for name in shared))
 
 
 def _bench(subject: Subject, opened: _Opened, facts: Facts, *, prime: bool) -> Bench:
@@ -103,17 +116,25 @@ def _examples(patient: Patient, client: int) -> float:
 def _opened(subject: Subject, facts: Facts) -> _Opened:
     patient = subject.fresh()
     asked, first = _answering(patient)
-    payload = facts.declared.payload or facts.payload or _payload(facts, patient.init, first.upload.state)
+    payload = _said(facts) or _payload(facts, patient.init, first.upload.state)
     form = Form(patient.init, first.upload, facts.entries, payload, _counted(first.raw, patient))
     if len(asked) == 1 or not _says_more(first.raw):
         return _Opened(form, (first.raw,), asked[:1])
-    second = patient.fit(asked[1], patient.init, ROUND)
+    alone = _Opened(form, (first.raw,), asked[:1])
+    try:
+        second = patient.fit(asked[1], patient.init, ROUND)
+    except Ailing:  # it answers nothing
+        return alone
     if not _names_client(first.raw, second.raw, asked[:2]):
-        return _Opened(form, (first.raw,), asked[:1])
+        return alone
     others = [client for client in range(patient.clients) if client not in asked]
     all_of_them = (*asked, *others)[: max(MOST, min(facts.cohort, 3 * MOST)) + 1]
     rest = [patient.fit(client, patient.init, ROUND).raw for client in all_of_them[2:]]
     return _Opened(form, (first.raw, second.raw, *rest), all_of_them)
+
+
+def _said(facts: Facts) -> Literal["weights", "update"] | None:
+    return facts.declared.payload or facts.payload
 
 
 def _answering(patient: Patient) -> tuple[tuple[int, ...], Sent]:
@@ -191,7 +212,8 @@ def _reduce(subject: Subject, opened: _Opened, seed: int, *, prime: bool) -> Red
     asked = _asked(patient)
     if prime:
         for client in dict.fromkeys((*opened.visited, *asked[:MOST])):
-            patient.fit(client, patient.init, ROUND)
+            with suppress(Ailing):
+                patient.fit(client, patient.init, ROUND)
     return lambda cohort: _aggregated(patient, cohort, opened.likes)
 
 

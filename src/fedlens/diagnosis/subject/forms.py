@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,8 +26,12 @@ def tensor(value: Any) -> Tensor:
     """`value` as a tensor of its own on the CPU."""
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
+    if isinstance(value, bytes):  # as Flower sends arrays
+        value = np.load(io.BytesIO(value), allow_pickle=False)
     if isinstance(value, np.ndarray | np.generic | float | int):
         return torch.from_numpy(np.array(value))
+    if isinstance(value, list):
+        return torch.tensor(value)
     raise Unreadable(f"a {type(value).__name__} where a tensor or an array should stand")
 
 
@@ -33,6 +39,8 @@ def read_state(raw: Any, names: Sequence[str] = ()) -> dict[str, Tensor]:
     """`raw` by name: a mapping, a module, or a sequence in the order of `names` (numbered where there are none)."""
     if isinstance(raw, nn.Module):
         raw = raw.state_dict()
+    if hasattr(raw, "_asdict") and not names:
+        raw = raw._asdict()
     if isinstance(raw, Mapping):
         return {str(name): tensor(value) for name, value in raw.items()}
     if isinstance(raw, Sequence) and not isinstance(raw, str | bytes):
@@ -53,11 +61,15 @@ def write_state(state: State, like: Any) -> Any:
     if isinstance(like, nn.Module):
         return {name: value.clone() for name, value in state.items()}
     if isinstance(like, Mapping):
-        return _mapping(like, {n: _alike(v, next(iter(like.values()), v)) for n, v in state.items()})
+        first = next(iter(like.values()), torch.zeros(0))
+        return _mapping(like, {name: _alike(value, like.get(name, first)) for name, value in state.items()})
     if isinstance(like, Sequence):
-        first = like[0] if len(like) else torch.zeros(0)
-        written = [_alike(value, first) for value in state.values()]
-        return tuple(written) if isinstance(like, tuple) else written
+        same = len(like) == len(state)
+        forms = like if same else [like[0] if len(like) else torch.zeros(0)] * len(state)
+        written = [_alike(value, form) for value, form in zip(state.values(), forms, strict=True)]
+        if isinstance(like, tuple):
+            return type(like)(*written) if hasattr(like, "_fields") and same else tuple(written)
+        return written
     if isinstance(like, Tensor | np.ndarray):
         return _alike(next(iter(state.values())), like)
     return _replaced(like, {_attribute(like, STATE): write_state(state, getattr(like, _attribute(like, STATE)))})
@@ -74,15 +86,18 @@ def read_upload(raw: Any, names: Sequence[str], examples: float | None = None) -
     """`raw` as an Upload; `examples` counts where the upload does not say."""
     if isinstance(raw, Upload):
         return Read(Upload(read_state(raw.state, names), float(raw.examples), dict(raw.metrics)), raw)
-    if isinstance(raw, tuple | list) and 2 <= len(raw) <= 3 and _number(raw[1]) and not _number(raw[0]):
-        metrics = raw[2] if len(raw) == 3 and isinstance(raw[2], Mapping) else {}
+    if _counted(raw):
+        metrics = next((one for one in raw[2:] if isinstance(one, Mapping)), {})
         told = {str(key): float(value) for key, value in metrics.items() if _number(value)}
         return Read(Upload(read_state(raw[0], names), float(raw[1]), told), raw)
     if isinstance(raw, Mapping) and (key := next((k for k in STATE if k in raw), None)) and not _number(raw[key]):
         count = next((float(raw[k]) for k in EXAMPLES if k in raw and _number(raw[k])), examples)
         return Read(Upload(read_state(raw[key], names), 1.0 if count is None else count), raw)
+    if isinstance(raw, Mapping | list | Tensor | np.ndarray):  # a state alone: what it calls size is no number of rows
+        return Read(Upload(read_state(raw, names), 1.0 if examples is None else examples), raw)
     count = next((float(getattr(raw, k)) for k in EXAMPLES if _number(getattr(raw, k, None))), examples)
-    return Read(Upload(read_state(raw, names), 1.0 if count is None else count), raw)
+    inside = getattr(raw, _field(raw), raw)
+    return Read(Upload(read_state(inside, names), 1.0 if count is None else count), raw)
 
 
 def write_upload(upload: Upload, like: Any) -> Any:
@@ -90,13 +105,13 @@ def write_upload(upload: Upload, like: Any) -> Any:
     if isinstance(like, Upload):
         return Upload(write_state(upload.state, like.state), upload.examples, upload.metrics)
     count = int(upload.examples) if float(upload.examples).is_integer() else upload.examples
-    if isinstance(like, tuple | list) and 2 <= len(like) <= 3 and _number(like[1]) and not _number(like[0]):
+    if _counted(like):
         written = (write_state(upload.state, like[0]), count, *like[2:])
         return type(like)(written) if type(like) in (tuple, list) else type(like)(*written)
     if isinstance(like, Mapping) and (key := next((k for k in STATE if k in like), None)) and not _number(like[key]):
         counts = {k: count for k in EXAMPLES if k in like and _number(like[k])}
         return _mapping(like, {**like, key: write_state(upload.state, like[key]), **counts})
-    if isinstance(like, Mapping | Sequence | Tensor | np.ndarray | nn.Module):
+    if isinstance(like, Mapping | Sequence | Tensor | np.ndarray | nn.Module) and not _field(like):
         return write_state(upload.state, like)
     key = _attribute(like, STATE)
     counts = {k: count for k in EXAMPLES if _number(getattr(like, k, None))}
@@ -109,12 +124,36 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) or (isinstance(value, Tensor) and value.dim() == 0)
 
 
+def _counted(raw: Any) -> bool:
+    """Whether `raw` is (state, examples), with anything behind it; of arrays alone only where no more than metrics."""
+    if not isinstance(raw, tuple | list) or len(raw) < 2 or _number(raw[0]) or not _number(raw[1]):
+        return False
+    return len(raw) <= 3 or isinstance(raw[0], Mapping | Sequence)
+
+
+def _field(raw: Any) -> str:
+    """The field of a named tuple that holds a state; "" for anything else."""
+    return next((name for name in STATE if name in getattr(raw, "_fields", ())), "")
+
+
 def _mapping(like: Mapping[str, Any], items: dict[str, Any]) -> Any:
-    return items if type(like) is dict else type(like)(items) if isinstance(like, dict) else items
+    if not isinstance(like, dict):
+        return items
+    fresh = copy.copy(like)  # some of them are not made from items alone
+    fresh.clear()
+    fresh.update(items)
+    return fresh
 
 
 def _alike(value: Tensor, like: Any) -> Any:
-    return value.clone() if isinstance(like, Tensor) else value.numpy().copy()
+    if isinstance(like, Tensor):
+        return value.to(like.device, copy=True)
+    if isinstance(like, list) or (isinstance(like, int | float) and not value.dim()):
+        return value.tolist()
+    if isinstance(like, bytes):
+        np.save(kept := io.BytesIO(), value.numpy(), allow_pickle=False)
+        return kept.getvalue()
+    return value.numpy().copy()
 
 
 def _attribute(like: Any, names: Sequence[str]) -> str:
@@ -129,6 +168,7 @@ def _replaced(like: Any, values: dict[str, Any]) -> Any:
         return dataclasses.replace(like, **values)
     if isinstance(like, tuple) and hasattr(like, "_replace"):
         return like._replace(**values)
-    fresh = object.__new__(type(like))
-    fresh.__dict__.update({**vars(like), **values})
+    fresh = copy.copy(like)
+    for name, value in values.items():
+        object.__setattr__(fresh, name, value)
     return fresh

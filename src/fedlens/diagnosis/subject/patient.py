@@ -65,15 +65,15 @@ class Patient:
 
     def __init__(self, job: Any, patience: float = PATIENCE, seed: int = 0) -> None:
         missing = [stage for stage in STAGES if not callable(getattr(job, stage, None))]
-        missing += [name for name in ("clients", "cohort", "rounds") if not isinstance(getattr(job, name, None), int)]
+        numbers = {name: _whole(getattr(job, name, None)) for name in ("clients", "cohort", "rounds", "classes")}
+        missing += [name for name in ("clients", "cohort", "rounds") if numbers[name] is None]
         if missing:
             do = "See fedlens.Job: five functions, and clients, cohort and rounds as whole numbers."
             raise ConfigurationError("this is no job", where=type(job).__name__, seen=f"no {', '.join(missing)}", do=do)
         self.job, self.patience, self.seed = job, patience, seed
         self.declared = Declared.of(getattr(job, "declared", None))
-        self.clients, self.cohort, self.rounds = job.clients, job.cohort, job.rounds
-        classes = getattr(job, "classes", None)
-        self.classes: int | None = classes if isinstance(classes, int) else None
+        self.clients, self.cohort, self.rounds = (numbers[name] or 0 for name in ("clients", "cohort", "rounds"))
+        self.classes = numbers["classes"]
 
     def offers(self, name: str) -> bool:
         """Whether the job has the optional part `name`."""
@@ -139,6 +139,8 @@ class Patient:
         seeded(self.seed, round, 2**20 + 1)
         with guarded("evaluate", f"round {round}", self.patience):
             told = self.job.evaluate(given, round)
+            if isinstance(told, tuple | list) and told and isinstance(told[-1], Mapping):  # (loss, metrics), as Flower
+                told = {"loss": told[0], **told[-1]}
             told = told if isinstance(told, Mapping) else {"accuracy": told}
             return {str(key): float(value) for key, value in told.items() if _is_number(value)}
 
@@ -201,6 +203,14 @@ class Patient:
             norms=norms,
             where=where,
         )
+
+
+def _whole(value: Any) -> int | None:
+    """`value` as a whole number, whatever its type; None: it is none."""
+    try:
+        return int(value) if not isinstance(value, str | bool) and int(value) == value else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _is_number(value: Any) -> bool:

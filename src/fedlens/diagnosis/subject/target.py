@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from fedlens.diagnosis.subject.patient import PATIENCE, Subject
 from fedlens.errors import ConfigurationError, nearest
 from fedlens.own import found
 
+NEVER = frozenset({"fedlens", "__main__"})  # packages that are not loaded anew
 SLOW = 2.0  # seconds; a module that takes longer to load (it reads its data) is loaded once
 
 
@@ -83,10 +84,18 @@ def loaded(path: Path) -> ModuleType:
 
 
 def _beside(path: Path) -> list[ModuleType]:
-    """The modules of the file's folder that are loaded."""
-    folder = str(path.parent.absolute())
-    modules = [module for name, module in sys.modules.items() if not name.startswith("fedlens")]
-    return [one for one in modules if (at := getattr(one, "__file__", None)) and str(Path(at).parent) == folder]
+    """The modules of the file's folder, and of packages in it, that are loaded."""
+    folder = path.parent.absolute()
+    modules = {module: name for name, module in list(sys.modules.items()) if name.partition(".")[0] not in NEVER}
+    files = {module: Path(at) for module in modules if (at := getattr(module, "__file__", None))}
+    return [one for one, at in files.items() if at.parent == folder or _in_package(modules[one], at, folder)]
+
+
+def _in_package(name: str, at: Path, folder: Path) -> bool:
+    """Whether the file `at` of the module `name` lies in a package in `folder`, by its name and by its place."""
+    parts = name.split(".")
+    below = parts if at.name == "__init__.py" else parts[:-1]
+    return bool(below) and at.parent == folder.joinpath(*below)
 
 
 def _keeps_nothing(module: ModuleType) -> bool:
@@ -99,13 +108,21 @@ def _remembers_nothing(value: Any) -> bool:
         return all(_remembers_nothing(one) for name, one in vars(value).items() if not name.startswith("__"))
     if isinstance(value, FunctionType):
         defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
-        return not vars(value) and all(_remembers_nothing(one) for one in defaults)
+        held = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        return not vars(value) and all(_remembers_nothing(one) for one in (*defaults, *held))
     if isinstance(value, nn.Module):  # a loss, for instance
         return not any(True for _ in value.parameters()) and not any(True for _ in value.buffers())
     if isinstance(value, tuple | frozenset):
         return all(_remembers_nothing(one) for one in value)
     fixed = (ModuleType, BuiltinFunctionType, str, bytes, int, float, bool, type(None), Path, property, torch.dtype)
     return isinstance(value, (*fixed, staticmethod, classmethod))
+
+
+def _filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # nothing was put into it
+        return False
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

@@ -8,6 +8,6 @@ Offers: run_trials, reference_settings, own_parts, run_job; KNOBS and LADDER, th
 from fedlens.diagnosis.trials.knobs import KNOBS
 from fedlens.diagnosis.trials.own import own_parts, run_job
 from fedlens.diagnosis.trials.settings import Assumed, reference_settings
-from fedlens.diagnosis.trials.trials import LADDER, run_trials
+from fedlens.diagnosis.trials.trials import LADDER, Ran, run_trials
 
-__all__ = ["KNOBS", "LADDER", "Assumed", "own_parts", "reference_settings", "run_job", "run_trials"]
+__all__ = ["KNOBS", "LADDER", "Assumed", "Ran", "own_parts", "reference_settings", "run_job", "run_trials"]

@@ -206,6 +206,10 @@ def _method(name: str) -> Turn:
     return turn
 
 
+def _proximal_off(setup: Setup) -> Setup | None:
+    return setup.with_(method=METHODS["fedavg"]()) if setup.experiment.method.name == "fedprox" else None
+
+
 def _longer(factor: int) -> Turn:
     return lambda setup: setup.with_(rounds=factor * setup.experiment.rounds)
 
@@ -238,6 +242,7 @@ KNOBS: dict[str, Knob] = {
     "feedback": Knob(_feedback),
     "noise-off": Knob(_noise_off),
     "clip-off": Knob(_clip_off),
+    "mu=0": Knob(_proximal_off),
     "server-momentum": Knob(_server_momentum),
     "scaffold": Knob(_method("scaffold"), lambda setup: 1.2),
     "fednova": Knob(_method("fednova")),

@@ -31,6 +31,7 @@ def run_trials(
     length: int,
     seeds: Sequence[int] = (0, 1, 2),
     budget: float,
+    ran: Ran | None = None,
 ) -> Trials:
     """The reference for `length` rounds, and those of the `wanted` knobs (KNOBS, "best-rate") that `budget` seconds
     allow. Where they do not allow all seeds, fewer are taken.
@@ -41,7 +42,7 @@ def run_trials(
     if unknown:
         raise ConfigurationError("no such trial", where="trials", seen=", ".join(unknown), do=", ".join(KNOBS))
     assumed = reference_settings(facts, rounds)
-    bench = _Bench(subject, facts, assumed, length, tuple(seeds), time.monotonic() + budget)
+    bench = _Bench(subject, facts, assumed, length, tuple(seeds), time.monotonic() + budget, ran or Ran())
     bench.refer(wanted)
     for name in sorted(wanted, key=bench.cost):
         bench.attempt(name)
@@ -63,8 +64,20 @@ def reference_setup(ward: Ward, facts: Facts, assumed: Assumed, rounds: int, see
 
 
 @dataclass
+class Ran:
+    """Courses that were run for one job and length, by knob ("": the reference) and seed, so that none is run twice.
+    `seconds`: of one course of the reference."""
+
+    setups: dict[int, Setup] = field(default_factory=dict)
+    courses: dict[tuple[str, int], Course] = field(default_factory=dict)
+    seconds: float = 0.0
+    tested: int = 1
+    chance: float = 0.0
+
+
+@dataclass
 class _Bench:
-    """What was run so far. `ends`: when the budget is used up, on the monotonic clock."""
+    """What is run for one call. `ends`: when the budget is used up, on the monotonic clock."""
 
     subject: Subject
     facts: Facts
@@ -72,11 +85,8 @@ class _Bench:
     length: int
     seeds: tuple[int, ...]
     ends: float
-    setups: dict[int, Setup] = field(default_factory=dict)
+    ran: Ran
     plain: list[Course] = field(default_factory=list)
-    seconds: float = 0.0  # of one course of the reference
-    tested: int = 1
-    chance: float = 0.0
     knobs: dict[str, Outcome] = field(default_factory=dict)
     effects: dict[str, Effect] = field(default_factory=dict)
     rate: float | None = None
@@ -88,7 +98,7 @@ class _Bench:
         self.notes += self.assumed.notes
         self._run_reference(self.seeds[0], first=True)
         each = 1 + sum(self.cost(name) for name in wanted if name != LADDER)
-        affordable = (self.ends - time.monotonic()) / max(self.seconds, 1e-3) + 1
+        affordable = (self.ends - time.monotonic()) / max(self.ran.seconds, 1e-3) + 1
         seeds = max(1, min(len(self.seeds), int((affordable - LADDER_COST * (LADDER in wanted)) / each)))
         if seeds < len(self.seeds):
             self.notes.append(f"{seeds} of {len(self.seeds)} seeds were run: time did not allow more")
@@ -97,26 +107,29 @@ class _Bench:
             self._run_reference(seed)
 
     def _run_reference(self, seed: int, first: bool = False) -> None:
+        if seed in self.ran.setups:
+            self.plain.append(self.ran.courses["", seed])
+            return
         ward = admit(self.subject.fresh(seed))
         setup, notes = reference_setup(ward, self.facts, self.assumed, self.length, seed)
         if first:
             self.notes += (*ward.notes, *notes)
-            self.tested, self.chance = ward.tested, ward.chance
+            self.ran.tested, self.ran.chance = ward.tested, ward.chance
             federation_of(setup).engine.close()  # what is only loaded once shall not count as time of a course
         began = time.monotonic()
-        self.plain.append(run(setup))
-        self.seconds = max(self.seconds, time.monotonic() - began)
-        self.setups[seed] = setup
+        self.ran.courses["", seed] = run(setup)
+        self.ran.seconds = max(self.ran.seconds, time.monotonic() - began)
+        self.ran.setups[seed] = setup
+        self.plain.append(self.ran.courses["", seed])
 
     def cost(self, name: str) -> float:
         """Of one knob, in courses of the reference."""
-        return LADDER_COST if name == LADDER else KNOBS[name].cost(self.setups[self.seeds[0]])
+        return LADDER_COST if name == LADDER else KNOBS[name].cost(self.ran.setups[self.seeds[0]])
 
     def attempt(self, name: str) -> None:
         """Turn a knob, if there is time for it and something to turn."""
-        spent = self.cost(name) * self.seconds
-        if name != LADDER:
-            spent *= len(self.seeds)
+        left = 1 if name == LADDER else sum((name, seed) not in self.ran.courses for seed in self.seeds)
+        spent = left * self.cost(name) * self.ran.seconds
         if time.monotonic() + spent > self.ends:
             self.unrun.append(name)
             return
@@ -129,31 +142,36 @@ class _Bench:
             self.notes.append(f"{name}: {error.problems[0].what}")
 
     def _turn(self, name: str) -> None:
-        turned = [KNOBS[name].turn(self.setups[seed]) for seed in self.seeds]
+        turned = [KNOBS[name].turn(self.ran.setups[seed]) for seed in self.seeds]
         setups = [setup for setup in turned if setup is not None]
-        if len(setups) == len(self.seeds):
-            self._record(name, [run(setup) for setup in setups], self.cost(name))
+        if len(setups) < len(self.seeds):
+            return
+        courses = self.ran.courses
+        for seed, setup in zip(self.seeds, setups, strict=True):
+            if (name, seed) not in courses:
+                courses[name, seed] = run(setup)
+        self._record(name, [courses[name, seed] for seed in self.seeds], self.cost(name))
 
     def _climb(self) -> None:
         first, *others = self.seeds
 
         def over() -> bool:
-            return time.monotonic() + self.seconds > self.ends
+            return time.monotonic() + self.ran.seconds > self.ends
 
-        rate, course = best_rate(self.setups[first], self.plain[0], self.tested, over)
+        rate, course = best_rate(self.ran.setups[first], self.plain[0], self.ran.tested, over)
         self.rate = rate
         if rate == self.assumed.local.lr:
             self._record(LADDER, self.plain, LADDER_COST)
             return
-        self._record(LADDER, [course, *(run(at_rate(self.setups[seed], rate)) for seed in others)], LADDER_COST)
-        pooled = KNOBS["pooled-samples"].turn(at_rate(self.setups[first], rate))
+        self._record(LADDER, [course, *(run(at_rate(self.ran.setups[seed], rate)) for seed in others)], LADDER_COST)
+        pooled = KNOBS["pooled-samples"].turn(at_rate(self.ran.setups[first], rate))
         if pooled is not None and not over():
             self._record("pooled-best-rate", [run(pooled)], 1.0)
 
     def _record(self, name: str, courses: Sequence[Course], cost: float) -> None:
         share = len(courses) * self.length / max(1, self.facts.rounds)
         self.knobs[name] = outcome(courses, cost * share)
-        self.effects[name] = effect(courses, self.plain, self.tested)
+        self.effects[name] = effect(courses, self.plain, self.ran.tested)
 
     def trials(self) -> Trials:
         """Everything that was found."""
@@ -167,8 +185,8 @@ class _Bench:
             rate=self.assumed.local.lr,
             best_rate=self.rate,
             best_rate_outcome=self.knobs.get(LADDER),
-            chance=self.chance,
-            error=binomial(reference.mean, self.tested),
+            chance=self.ran.chance,
+            error=binomial(reference.mean, self.ran.tested),
             notes=tuple(dict.fromkeys(self.notes)),
             unrun=tuple(self.unrun),
         )

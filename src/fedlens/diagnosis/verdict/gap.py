@@ -23,7 +23,8 @@ def waterfall(e: Evidence) -> tuple[Bar, ...]:
     if e.trials is None or e.trials.job is None:
         return ()
     t = e.trials
-    pooled = [t.knobs[name] for name in ("pooled-samples", "pooled-depth", "pooled-wall") if name in t.knobs]
+    pooled = [one for name in ("pooled-samples", "pooled-depth", "pooled-wall") if (one := t.knobs.get(name))]
+    pooled = [one for one in pooled if one.values and math.isfinite(one.mean)]
     levels: list[tuple[str, Outcome | None]] = [
         ("pooled, the best of its budgets", max(pooled, key=lambda one: one.mean, default=None)),
         ("pooled, the same samples", t.knobs.get("pooled-samples")),
@@ -33,7 +34,11 @@ def waterfall(e: Evidence) -> tuple[Bar, ...]:
     ]
     bars: list[Bar] = []
     for what, outcome in levels:
-        if outcome is not None and not (bars and what.startswith("pooled") and outcome.mean == bars[-1].accuracy):
+        if (
+            outcome is not None
+            and outcome.values
+            and not (bars and what.startswith("pooled") and outcome.mean == bars[-1].accuracy)
+        ):
             change = outcome.mean - bars[-1].accuracy if bars else 0.0
             bars.append(Bar(what, outcome.mean, spread(outcome, t.error), change))
     return tuple(bars)

@@ -56,8 +56,9 @@ def _excluded(e: Evidence) -> Iterator[tuple[str, RuledOut]]:
             "B1",
             RuledOut("clients start elsewhere", f"start distance {max(starts):.0e} in {len(starts)} visits (M01)"),
         )
-    if e.aggregation is not None and e.aggregation.residual < 1e-3:
-        worst = max(abs(a - b) for a, b in zip(e.aggregation.weights, e.aggregation.wanted, strict=True))
+    a = e.aggregation
+    if a is not None and a.residual < 1e-3 and a.weights and len(a.weights) == len(a.wanted):
+        worst = max(abs(one - other) for one, other in zip(a.weights, a.wanted, strict=True))
         if worst < 1e-3:
             yield "A", RuledOut("aggregation", f"effective weights within {worst:.0e} of the declared ones (M03)")
     if e.labels is not None and not e.labels.mapped and e.labels.gain:

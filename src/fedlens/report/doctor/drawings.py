@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Told = Mapping[str, Any]
+VAGUE = 0.25  # of the largest weight: with a larger standard error, as noise makes it, there is nothing to be seen
 
 
 def drawn(told: Told) -> list[dict[str, str]]:
@@ -30,7 +31,8 @@ def waterfall(told: Told) -> Figure | None:
     bars = [one for one in told.get("bars") or [] if one["accuracy"] is not None and one["error"] is not None]
     if len(bars) < 2:
         return None
-    figure, [axes] = blank(0.62 + 0.42 * len(bars), left=0.33, right=0.9, bottom=0.16 if len(bars) < 4 else 0.12)
+    height = 0.62 + 0.42 * len(bars)
+    figure, [axes] = blank(height, left=0.33, right=0.9, bottom=0.46 / height)
     places = range(len(bars), 0, -1)
     colours = [FAINT] * (len(bars) - 1) + [BLUE]
     values = [100 * one["accuracy"] for one in bars]
@@ -53,7 +55,7 @@ def weights(told: Told) -> Figure | None:
     if not rounds:
         return None
     found, wanted = rounds[0]["weights"], rounds[0]["wanted"]
-    if len(found) != len(wanted) or len(found) > 40:
+    if len(found) != len(wanted) or len(found) > 40 or rounds[0].get("weights_error", 0.0) > VAGUE * max(wanted):
         return None
     figure, [axes] = blank(2.3, bottom=0.24, top=0.84)
     at = range(len(found))

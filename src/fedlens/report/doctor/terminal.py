@@ -150,8 +150,8 @@ def mended(told: Mapping[str, Any]) -> list[str]:
         return []
     if told["fixed"] is None:
         return ["No setting of the experiment mends this."]
-    further = told["further"]
-    return [f"fedlens run {told['fixed']}", *(further or ["The changed run examined anew: no fault found."])]
+    further = " ".join(told["further"]) or "no fault found."
+    return [f"fedlens run {told['fixed']}", f"The changed run, examined anew: {further}"]
 
 
 def _pairs(lines: Sequence[tuple[str, str]]) -> RenderableType:

@@ -152,7 +152,7 @@ class _Playing:
         examiner, state = self.examiner, self.state
         exam: Exam | None = _tried(self.patient, partial(examiner.exam, state))
         batch: Exam | None = None
-        if self.facts.of_kind("statistic"):
+        if self.facts.of_kind("statistic") or any("BatchNorm" in kind for kind in self.facts.norms or {}):
             batch = _tried(self.patient, partial(examiner.exam, state, batch_statistics=True))
         return replace(round, exam=exam, exam_batch=batch)
 

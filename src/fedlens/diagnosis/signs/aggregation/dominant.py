@@ -21,6 +21,7 @@ from fedlens.diagnosis.signs.reading import (
 )
 
 FORGED, LARGE, PER_STEP = 3.0, 10.0, 5.0  # healthy updates differ by 1.1 to 3 (M07), and by steps where sizes do
+OUTSIDE = 6.0  # median deviations that such a client is below the others
 HARM = -0.1  # nats that a client's own loss rises by its training
 
 
@@ -96,10 +97,12 @@ def _harmful(e: Evidence) -> tuple[int, ...]:
     for v in visits(e):
         if v.gain is not None:
             gains[v.client].append(v.gain)
-    usual = middle(median(found) for found in gains.values())
-    if usual is None or usual < 0.02:
+    typical = [median(found) for found in gains.values()]
+    usual = middle(typical)
+    if usual is None or usual < 0.02 or len(gains) < 4:
         return ()
-    return tuple(client for client, found in gains.items() if len(gains) >= 4 and max(found) < HARM)
+    spread = middle(abs(one - usual) for one in typical) or 0.0  # wide where a large rate makes clients overshoot
+    return tuple(client for client, found in gains.items() if max(found) < min(HARM, usual - OUTSIDE * spread))
 
 
 def _explained(e: Evidence, clients: tuple[int, ...]) -> bool:

@@ -31,7 +31,7 @@ def weights_are_no_mean(e: Evidence) -> Finding | None:
         ),
         "Start the sum from zeros, add every upload times its share n_i / sum n, and divide by nothing else.",
         source="catalogue; McMahan et al. 2017, algorithm 1",
-        also=("A2",) if _cut(e) else (),
+        also=("A2",) if _cut(e) else ("A3",) if _another_weighting(e, found.seen) else (),
         treatment="reference-aggregator",
         where=place(e, "aggregate"),
         weight=severity(e, 0.3),
@@ -62,6 +62,12 @@ def _another_rule(e: Evidence) -> Finding | None:
 
 def _cut(e: Evidence) -> bool:
     return e.aggregation is not None and e.aggregation.truncated and e.aggregation.grid == 1.0
+
+
+def _another_weighting(e: Evidence, seen: Total) -> bool:
+    """Whether all uploads count and add up as they should, only by other shares than declared."""
+    right = abs(seen.total - e.facts.declared.server_lr) < 0.02 * max(1.0, abs(e.facts.declared.server_lr))
+    return right and min(seen.weights) > 1e-4
 
 
 def _words(seen: Total) -> str:

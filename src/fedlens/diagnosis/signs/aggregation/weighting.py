@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
-from fedlens.diagnosis.signs.mean import fault
+from fedlens.diagnosis.signs.mean import fault, leaks
 from fedlens.diagnosis.signs.reading import listed, lost, place, row
 
 
@@ -12,7 +12,7 @@ def weighting_is_another(e: Evidence) -> Finding | None:
     """A3: a uniform mean where weights by examples are declared, or the other way round.
 
     Measured by M03: the coefficients are equal although the counts are not (or follow them). Healthy: as declared; a
-    job that declares no weighting may have either.
+    job that declares no weighting may have either, and clients of one size make both the same, which is noted.
     """
     found = fault(e)
     if found is None or found.cause != "A3":
@@ -20,9 +20,10 @@ def weighting_is_another(e: Evidence) -> Finding | None:
     by = e.facts.declared.weighting or "examples"
     is_now = "equally" if by == "examples" else "by their examples"
     counts = row(found.seen.examples)
+    harmless = found.seen.round is None and not leaks(e) and _even(e)  # uploads that were made up differ, real ones not
     return Finding(
         "A3",
-        Certainty.FOUND,
+        Certainty.NOTED if harmless else Certainty.FOUND,
         f"Uploads are weighted {is_now} ({row(found.seen.weights)}), declared is by {by}.",
         (Measured(f"effective weights of uploads of {counts} examples", "M03", row(found.seen.weights), f"by {by}"),),
         "Weight as declared, n_i / sum n by examples and 1 / m uniformly, or declare the weighting that is meant.",
@@ -54,3 +55,11 @@ def _counts_say_nothing(e: Evidence) -> Finding | None:
         weight=0.03,
         hides=frozenset({"O9"}),
     )
+
+
+def _even(e: Evidence) -> bool:
+    """Whether all clients of the rounds watched have as many examples: then weights by examples are equal weights."""
+    shares = [(one.wanted, len(one.wanted)) for one in e.rounds if one.wanted]
+    told = {visit.examples for one in e.rounds for visit in one.visits}
+    even = all(abs(share - 1 / m) < 0.01 / m for wanted, m in shares for share in wanted)
+    return bool(shares) and even and bool(told) and max(told) <= 1.05 * min(told)

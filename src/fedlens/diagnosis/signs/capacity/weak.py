@@ -9,7 +9,7 @@ from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import percent, points
 from fedlens.diagnosis.signs.symptom import misses
 
-LEAST = 0.1
+LEAST, LEARNED = 0.1, 0.95
 
 
 def model_is_too_weak(e: Evidence) -> Finding | None:
@@ -22,6 +22,9 @@ def model_is_too_weak(e: Evidence) -> Finding | None:
         return None
     best = max(e.trials.best, e.trials.best_rate_outcome.mean)
     lacks = e.labels.learnable - best
+    learns = e.learning is not None and (e.learning.overfit_best or 0.0) >= LEARNED
+    if learns and best < e.labels.chance + LEAST:  # it can, and was given too few steps to show how far
+        return None
     if lacks < LEAST or any(_rises(one, lacks) for one in e.trials.knobs.values()):
         return None
     return Finding(

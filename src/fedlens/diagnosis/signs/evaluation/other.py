@@ -32,6 +32,8 @@ def another_metric_is_reported(e: Evidence) -> Finding | None:
     counted = v.quantum if e.log is None or e.log.n is None else e.log.n
     if v.matches == "none" and (counted is None or 2 * counted > v.n):  # finer steps than one client's examples give
         cause, words = "E1", "the accuracy on other examples, such as clients' hold-outs"
+    if v.matches == "none" and v.steady > 0 and (counted is None or 2 * counted > v.n):
+        return None  # of the same examples, which chance changes: augmentation, dropout (D9)
     own = v.matches == "none" or cause in ("E1", "E4")
     part = cause == "E11" and e.facts.declared.test_size is not None and e.facts.declared.test_size == v.quantum
     honest = part or (own and of_clients(e))

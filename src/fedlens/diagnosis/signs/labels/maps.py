@@ -28,8 +28,9 @@ def label_maps_differ(e: Evidence) -> Finding | None:
         f"{percent(after)}.",
         (Measured("agreement with test labels, best renaming", "M16", percent(after), percent(before)),),
         "Build one table of class names and use it for training and for the test set.",
+        also=("L3",) if e.data is not None and (e.data.low or 0) < 0 else (),
         weight=max(misses(e), after - before),
-        hides=frozenset({"P1", "O1", "K1", "E10"}),
+        hides=frozenset({"P1", "O1", "O2", "K1", "E10"}),
     )
 
 

@@ -17,6 +17,7 @@ from fedlens.diagnosis.signs.reading import (
 )
 
 LEFT = ("kept", "one", "missing", "sum")
+SAME = 2e-3  # accuracy to which two evaluations of one model agree
 APART = 0.1  # accuracy between batch and running statistics that no healthy model shows
 
 
@@ -70,16 +71,27 @@ def _of(names: tuple[str, ...], left: list[str]) -> str:
     return f"{len(names) - len(left)} of {len(names)}"
 
 
+def _told_as_examined(e: Evidence) -> bool:
+    """Whether the author's own evaluation runs with the statistics of the start too: it reports, in every round that
+    the doctor examined, just what such a network reaches."""
+    pairs = [(one.exam.accuracy, one.reported) for one in e.rounds if one.exam is not None]
+    return len(pairs) > 1 and all(
+        any(abs(value / scale - accuracy) < SAME for value in reported.values() for scale in (1.0, 100.0))
+        for accuracy, reported in pairs
+    )
+
+
 def _never_sent(e: Evidence) -> Finding | None:
     """States hold parameters only, though the network has batch norm: its statistics stay where they are."""
     layers = sum(count for kind, count in (e.facts.norms or {}).items() if "BatchNorm" in kind)
     gap = statistics_gap(e)
     said = e.facts.declared
-    if not layers or gap is None or gap < APART or not underperforms(e) or said.local_entries:
+    told = _told_as_examined(e)
+    if not layers or gap is None or gap < APART or said.local_entries or not (told or underperforms(e)):
         return None
     return Finding(
         "N1",
-        Certainty.CONSISTENT,
+        Certainty.FOUND if told else Certainty.CONSISTENT,
         f"States hold no running statistics, but the network has {layers} batch norm layers: with batch statistics it "
         f"is {percent(gap)} better.",
         (Measured("accuracy with batch statistics against running ones", "M27", percent(gap), "about 0"),),

@@ -13,12 +13,12 @@ SPARSE = 0.9  # share of an update that is exactly 0 from which its zeros are a 
 def parameters_stand_still(e: Evidence) -> Finding | None:
     """O8: the optimiser holds other tensors than the model, or a part asks for no gradient.
 
-    Measured by M30: parameters that come back from every visit as they went. What is declared frozen or local is not
-    counted. Where all stand still it is another fault (B4, D7).
+    Measured by M30: parameters that come back from every visit as they went. What is declared frozen or local, or what
+    the network itself holds fast, is no fault. Where all stand still and steps are taken, it is B4.
     """
     seen = [visit for visit in visits(e) if visit.finite and visit.size > 0 and visit.zero < SPARSE]
     if not seen:
-        return None
+        return _all_still(e)
     declared = (*e.facts.declared.frozen, *e.facts.declared.local_entries)
     still = set.intersection(*(set(visit.still) for visit in seen))
     still = {name for name in still if not name.startswith(tuple(declared) or ("\0",))}
@@ -28,13 +28,35 @@ def parameters_stand_still(e: Evidence) -> Finding | None:
     asks = set() if e.learning is None else set(e.learning.frozen)
     none = set() if e.learning is None else set(e.learning.zero_gradients)
     unreached = still <= none and not still & asks  # dead weights of the network, in centralised training too
+    sure = e.learning is not None and not still & (asks | none)  # all of them could be trained
     named = sorted(still)
     return Finding(
         "K3" if unreached else "O8",
-        Certainty.CONSISTENT if ails(e) else Certainty.NOTED,
+        Certainty.NOTED if not ails(e) else Certainty.FOUND if sure else Certainty.CONSISTENT,
         f"{len(still)} of {len(parameters)} parameters never move at any client ({listed(named)}).",
         (Measured("parameters that no visit moves", "M30", f"{len(still)} of {len(parameters)}", "0, or declared"),),
         "Build the optimiser after the last change of the model, from its own parameters; declare what is frozen.",
         where=place(e, "fit"),
         weight=misses(e),
+        hides=frozenset({"O1", "K1", "K5", "O7", "P1", "C1"}) if sure else frozenset(),
+    )
+
+
+def _all_still(e: Evidence) -> Finding | None:
+    """Steps are taken, with a gradient, and nothing moves: the optimiser holds a copy (or another object comes back)."""
+    watched = [visit.watched for visit in visits(e)]
+    moved = any(visit.norm or not visit.finite for visit in visits(e))
+    steps = all(one.steps and any(rate > 0 for rate in one.rates) for one in watched)
+    if not watched or moved or not steps or not any(one.gradient_norm for one in watched):
+        return None
+    return Finding(
+        "O8",
+        Certainty.FOUND,
+        f"{sum(one.steps or 0 for one in watched)} steps are taken, and every client returns exactly what it received.",
+        (Measured("size of the updates", "M07", "exactly 0", "above 0"),),
+        "Build the optimiser from the parameters of the model that is returned, after its last change.",
+        also=("B4",),
+        where=place(e, "fit"),
+        weight=max(misses(e), 0.3),
+        hides=frozenset({"O1", "K1", "K5", "O7", "P1", "C1", "E5", "E10", "D5"}),
     )

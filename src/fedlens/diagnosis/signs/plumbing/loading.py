@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.aggregation.inits import APART
 from fedlens.diagnosis.signs.plumbing.alias import trained_one_object
 from fedlens.diagnosis.signs.plumbing.restored import returns_another
-from fedlens.diagnosis.signs.reading import HONEST, listed, middle, number, percent, place, severity, visits
+from fedlens.diagnosis.signs.reading import (
+    HONEST,
+    listed,
+    middle,
+    number,
+    percent,
+    place,
+    severity,
+    shared_names,
+    visits,
+)
 
 DEAF = 1e-3  # healthy answers move with what is sent, less where training contracts
+NEARLY = 0.75  # of a change that comes back: models that are mixed half and half give back a half
+NUMBERS = 32  # of an entry; what comes back of fewer is not told
 UNSURE = 0.05  # standard error from which an answer says nothing
 
 
@@ -19,7 +33,8 @@ def clients_do_not_load(e: Evidence) -> Finding | None:
     """B1: a client goes on from its own model, so that nothing is shared and every round starts over.
 
     Measured by M01: the distance of the first step's weights from those sent, and, as a black box, how much the answer
-    moves when what is sent moves. Healthy: 0, and about 1. Declared local entries may differ.
+    moves when what is sent moves. Healthy: 0, and about 1. Declared local entries may differ. Where only some entries
+    are deaf, a load that is not strict left them out: A4.
     """
     deaf, far = deaf_clients(e), far_clients(e)
     clients = tuple(sorted(set(deaf) | set(far)))
@@ -36,19 +51,43 @@ def clients_do_not_load(e: Evidence) -> Finding | None:
     if heard:
         lines.append(Measured("part of a change of the sent model that returns", "M01", number(max(heard)), "about 1"))
     who = "Clients" if everyone else f"Clients {listed(clients)}"
+    part = not deaf and loads_a_part(e, far)
+    if part:
+        heeded = [number(e.handling.heeds[c]) for c in far if e.handling is not None and c in e.handling.heeds]
+        lines.append(Measured("part of a change of the sent model that returns", "M01", listed(heeded), "about 1"))
+        names = listed(left_out(e)) or "others"
+        says = (
+            f"{who} load some entries of what is sent, and {names} stay as they were: {lines[0].name} {lines[0].yours}."
+        )
+    else:
+        says = f"{who} do not start from the model that is sent: {lines[0].name} {lines[0].yours}."
     return Finding(
-        "B1",
+        "A4" if part else "B1",
         Certainty.FOUND,
-        f"{who} do not start from the model that is sent: {lines[0].name} {lines[0].yours}.",
+        says,
         tuple(lines),
         "Load the received state into the client's model at the start of every visit.",
         source="McMahan et al. 2017, algorithm 1",
+        also=("B1",) if part else (),
         treatment="load-global",
         clients=() if everyone else clients,
         where=place(e, "fit"),
         weight=severity(e, 0.3),
         hides=HONEST | {"A9", "A11", "B7", "E5", "D5"},
     )
+
+
+def loads_a_part(e: Evidence, far: Sequence[int]) -> bool:
+    """Whether nearly all of what is sent comes back from clients that start elsewhere, or all of some entries alone."""
+    heard = [e.handling.heeds[client] for client in far if e.handling is not None and client in e.handling.heeds]
+    return bool(left_out(e)) or (bool(heard) and min(heard) > NEARLY)
+
+
+def left_out(e: Evidence) -> tuple[str, ...]:
+    """Entries of which nothing that is sent comes back, where something of others does."""
+    deaf = set(e.handling.unheeded) if e.handling is not None else set()
+    told = [x for x in shared_names(e, "parameter") if math.prod(e.facts.entries[x].shape) >= NUMBERS]
+    return tuple(x for x in told if x in deaf) if deaf < set(told) else ()
 
 
 def deaf_clients(e: Evidence) -> tuple[int, ...]:

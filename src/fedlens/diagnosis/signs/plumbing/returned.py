@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from fedlens.diagnosis.evidence import Evidence, Visit
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.plumbing.restored import lagging, trained_in_vain
 from fedlens.diagnosis.signs.reading import HONEST, listed, place, severity, visits
 
 
@@ -18,7 +19,8 @@ def trained_model_is_not_returned(e: Evidence) -> Finding | None:
     by_client: dict[int, list[Visit]] = defaultdict(list)
     for visit in visits(e):
         by_client[visit.client].append(visit)
-    idle = tuple(sorted(c for c, found in by_client.items() if all(_in_vain(v) for v in found)))
+    idle = tuple(sorted(c for c, found in by_client.items() if all(trained_in_vain(v) for v in found)))
+    idle = () if lagging(e) else idle
     everyone = len(idle) == len(by_client)
     if not idle or (len(by_client[idle[0]]) < 2 and len(idle) < 2):
         return None
@@ -38,9 +40,3 @@ def trained_model_is_not_returned(e: Evidence) -> Finding | None:
         weight=severity(e, 0.4 if everyone else 0.1),
         hides=HONEST | {"O8", "E5", "E10", "B2", "H7", "D5"} if everyone else HONEST | {"O8"},
     )
-
-
-def _in_vain(visit: Visit) -> bool:
-    w = visit.watched
-    moved = any(rate > 0 for rate in w.rates) and (w.gradient_norm or 0.0) > 0
-    return visit.finite and visit.norm == 0 and bool(w.steps) and moved

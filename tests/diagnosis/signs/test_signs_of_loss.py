@@ -1,0 +1,140 @@
+"""Signs of the loss and the head; those of declared terms are in test_signs_of_terms."""
+
+from typing import Any
+
+import pytest
+from evidence_of import bare, job, labels, learning, outcome, rounds, trials, visit, watched
+
+from fedlens.diagnosis import Certainty, Evidence, Finding
+from fedlens.diagnosis.signs.loss.constant import weights_start_alike
+from fedlens.diagnosis.signs.loss.likelihood import likelihood_of_logits
+from fedlens.diagnosis.signs.loss.misfit import one_batch_is_not_learned
+from fedlens.diagnosis.signs.loss.summed import loss_is_a_sum
+from fedlens.diagnosis.signs.loss.twice import softmax_comes_twice
+
+SIGNS = (
+    softmax_comes_twice,
+    likelihood_of_logits,
+    loss_is_a_sum,
+    weights_start_alike,
+    one_batch_is_not_learned,
+)
+
+
+def certainty(finding: Finding | None) -> Certainty | None:
+    return None if finding is None else finding.certainty
+
+
+def given(**changes: Any) -> tuple[Any, ...]:
+    """Two rounds in which the loss was given this at every client."""
+    return rounds(2, visits=tuple(visit(c, watched=watched(**changes)) for c in range(4)))
+
+
+def ailing(**sections: Any) -> Evidence:
+    """A job at 0.3 where pooled training reaches 0.86."""
+    return job(**{"trials": trials(job=outcome(0.3))} | sections)
+
+
+@pytest.mark.parametrize("sign", SIGNS, ids=lambda sign: sign.__name__)
+def test_healthy_losses_and_none_at_all_are_silent(sign: Any) -> None:
+    assert sign(job()) is None and sign(bare()) is None and sign(ailing()) is None
+
+
+def test_probabilities_in_cross_entropy_are_found_with_their_line() -> None:
+    finding = softmax_comes_twice(job(rounds=given(probabilities=True), learning=learning(overfit=0.6)))
+    assert finding is not None and finding.certainty is Certainty.FOUND
+    assert (finding.cause, finding.where, finding.treatment) == ("H1", "job.py:15", "loss=cross-entropy")
+    assert "H3" in finding.also and {line.by for line in finding.evidence} == {"M14", "M13"}
+
+
+def test_a_softmax_whose_logarithm_is_taken_is_healthy() -> None:
+    """Of nll_loss only its log probabilities are seen, and that the network answers probabilities is no fault."""
+    proper = given(loss="nll_loss", probabilities=None, logits=False)
+    assert softmax_comes_twice(ailing(rounds=proper, learning=learning(sums_to_one=True, overfit=0.5))) is None
+
+
+def test_a_softmax_before_a_loss_that_was_not_seen_is_consistent_only_where_nothing_is_learned() -> None:
+    unseen = given(loss=None, probabilities=None, logits=None)
+    slow = learning(sums_to_one=True, overfit=0.5)
+    assert certainty(softmax_comes_twice(ailing(rounds=unseen, learning=slow))) is Certainty.CONSISTENT
+    assert softmax_comes_twice(job(rounds=unseen, learning=slow)) is None
+    assert softmax_comes_twice(ailing(rounds=unseen, learning=learning(sums_to_one=True))) is None
+
+
+def test_single_logits_between_0_and_1_are_healthy_for_a_while() -> None:
+    """A binary head with a bias of 0.2 answers so at its start."""
+    sigmoid = {"loss": "binary_cross_entropy_with_logits", "outputs": 1}
+    always = given(probabilities=True, **sigmoid)
+    assert softmax_comes_twice(job(rounds=always)) is None
+    assert certainty(softmax_comes_twice(ailing(rounds=always))) is Certainty.CONSISTENT
+    later = (*always[:1], *given(probabilities=False, **sigmoid)[1:])
+    assert softmax_comes_twice(ailing(rounds=later)) is None
+
+
+def test_the_likelihood_of_raw_outputs_is_found() -> None:
+    raw = given(loss="nll_loss", probabilities=None, logits=True, loss_first=-0.2, loss_last=-11.0)
+    finding = likelihood_of_logits(job(rounds=raw))
+    assert finding is not None and finding.certainty is Certainty.FOUND
+    assert "-11" in finding.says and finding.where == "job.py:15" and {"O2", "A10"} <= finding.hides
+
+
+def test_an_objective_below_zero_that_has_other_terms_is_healthy() -> None:
+    """FedDyn's linear term, or the entropy of predictions, may be more negative than cross-entropy is positive."""
+    assert likelihood_of_logits(ailing(rounds=given(loss_first=2.1, loss_last=-0.4))) is None
+    proper = given(loss="nll_loss", logits=False, loss_last=-0.4)
+    assert likelihood_of_logits(ailing(rounds=proper)) is None
+    assert likelihood_of_logits(ailing(learning=learning(negative=True))) is None
+
+
+def test_an_unseen_loss_below_zero_is_consistent_with_it() -> None:
+    unseen = {"rounds": given(loss=None, logits=None), "learning": learning(negative=True, first_loss=-0.3)}
+    assert certainty(likelihood_of_logits(ailing(**unseen))) is Certainty.CONSISTENT
+    assert likelihood_of_logits(job(**unseen)) is None
+    known = {**unseen, "learning": learning(negative=True, log_probabilities=True)}
+    assert likelihood_of_logits(ailing(**known)) is None
+
+
+def test_a_sum_is_noted_and_a_suspect_only_where_the_job_ails() -> None:
+    assert certainty(loss_is_a_sum(job(learning=learning(grows=1.0)))) is Certainty.NOTED
+    finding = loss_is_a_sum(ailing(learning=learning(grows=1.0)))
+    assert finding is not None and finding.certainty is Certainty.CONSISTENT and "2 times" in finding.says
+    assert loss_is_a_sum(ailing(learning=learning(grows=0.3))) is None  # a mean beside a term that is none
+    assert loss_is_a_sum(ailing(learning=learning(grows=None))) is None
+
+
+def test_weights_that_stay_alike_are_found_where_nothing_is_learned() -> None:
+    alike = learning(constant_init=("0.weight", "1.weight"), zero_gradients=("0.weight",), identical=True)
+    finding = weights_start_alike(ailing(learning=alike))
+    assert finding is not None and finding.certainty is Certainty.FOUND and finding.cause == "H7"
+    assert "0.weight, 1.weight" in finding.says and "O1" in finding.hides
+    assert certainty(weights_start_alike(bare(learning=alike))) is Certainty.FOUND  # nothing says that it is well
+
+
+def test_a_network_that_answers_the_same_to_everything_is_found() -> None:
+    finding = weights_start_alike(ailing(learning=learning(identical=True, zero_gradients=("0.weight",))))
+    assert finding is not None and "the same to every input" in finding.says
+
+
+def test_layers_of_zeros_that_learn_are_healthy() -> None:
+    """A head of zeros, adapters of low rank and layer scales: constant at first, apart after the first steps."""
+    assert weights_start_alike(ailing(learning=learning(constant_init=("1.weight",)))) is None
+    assert weights_start_alike(ailing(learning=learning(zero_gradients=("table.weight",)))) is None
+    parallel = learning(constant_init=("left.weight", "right.weight"))  # a linear model of two parts
+    assert certainty(weights_start_alike(job(learning=parallel))) is Certainty.NOTED
+
+
+def test_a_batch_that_no_rate_learns_is_consistent_with_a_misfit() -> None:
+    poor = learning(overfit=0.2, overfit_best=0.4, parameters=10_000)
+    finding = one_batch_is_not_learned(ailing(learning=poor))
+    assert finding is not None and (finding.cause, finding.certainty) == ("H8", Certainty.CONSISTENT)
+    rectified = learning(overfit_best=0.4, parameters=10_000, nonnegative=True)
+    assert one_batch_is_not_learned(ailing(learning=rectified)).cause == "H7"  # type: ignore[union-attr]
+
+
+def test_small_networks_slow_ones_and_healthy_jobs_need_not_learn_a_batch_by_heart() -> None:
+    poor = learning(overfit_best=0.4, parameters=10_000)
+    assert one_batch_is_not_learned(job(learning=poor)) is None
+    assert one_batch_is_not_learned(ailing(learning=learning(overfit_best=0.4, parameters=1_500))) is None
+    assert one_batch_is_not_learned(ailing(learning=learning(overfit_best=None, parameters=10_000))) is None
+    hard = {"learning": poor, "labels": labels(learnable=0.35), "trials": None}
+    assert one_batch_is_not_learned(job(**hard)) is None
