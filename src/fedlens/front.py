@@ -15,7 +15,6 @@ import numpy as np
 from rich.console import Console, Group, RenderableType
 from torch import nn
 
-from fedlens.diagnosis.passive import findings
 from fedlens.diagnosis.subject.patient import PATIENCE, Subject
 from fedlens.diagnosis.verdict.plain import plain
 from fedlens.errors import ConfigurationError
@@ -63,10 +62,17 @@ def diagnose(
     """
     # What examines needs scikit-learn, which takes as long to load as the rest.
     from fedlens.diagnosis.doctor import diagnose as examine
+    from fedlens.diagnosis.passive import completed
+    from fedlens.diagnosis.prescription import treated
     from fedlens.diagnosis.subject.target import subject_of
 
     if isinstance(what, Run | str | Path):
-        subject = subject_of(str(what.path if isinstance(what, Run) else what), patience)
+        named = str(what.path if isinstance(what, Run) else what)
+        subject, folder = subject_of(named, patience), Path(named)
+        if (folder / "experiment.toml").is_file():
+            found = completed(examine(subject, tell=tell), folder)
+            experiment = load_experiment(folder / "experiment.toml")
+            return replace(found, treatments=treated(experiment, found, tell or _silent)[0]) if fix else found
     elif callable(what):
         subject = Subject(what, getattr(what, "__name__", "job"), patience)
     else:
@@ -128,6 +134,8 @@ class Run:
 
     def look(self) -> None:
         """Write findings.json: what the run's own record says of causes, without running anything."""
+        from fedlens.diagnosis.passive import findings
+
         found = findings(self.experiment, self.summary, Journal(self.path).rows())
         told = {"suspects": plain(found), "noted": [], "ruled_out": [], "treatments": [], "evidence": None}
         write_atomically(self.path / "findings.json", json.dumps(told, indent=1, allow_nan=False) + "\n")
@@ -158,6 +166,10 @@ class Run:
         console = Console(width=100, record=True, file=io.StringIO())
         console.print(self)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def _silent(stage: str) -> None:
+    """Tell nobody."""
 
 
 def _or_nan(value: Any) -> float:

@@ -232,6 +232,33 @@ def test_updates_are_told_from_weights_and_mixed_up_ones_by_how_much_of_the_mode
     assert examined(kind=Doubling).current == pytest.approx(2, rel=1e-4)
 
 
+class OwnWeights(Federation):
+    """Clients whose first models have nothing to do with the one that is sent."""
+
+    def trained(self, client, received):
+        draw = torch.Generator().manual_seed(client)
+        return {
+            name: value[torch.randperm(len(value), generator=draw)].flip(0) * 0.9 if value.dim() > 1 else value
+            for name, value in received.items()
+        }
+
+
+def test_unrelated_weights_of_the_networks_own_size_are_no_updates():
+    seen = examined(mean, kind=OwnWeights)
+    assert seen.current == pytest.approx(1, abs=1e-4) and seen.total == pytest.approx(1, rel=1e-4)
+
+
+class Silent(Federation):
+    """The first clients that are asked answer nothing."""
+
+    def fit(self, client, received, round):
+        return None if client < 2 else super().fit(client, received, round)
+
+
+def test_clients_that_answer_nothing_do_not_keep_the_aggregator_from_being_examined():
+    clean(examined(mean, kind=Silent))
+
+
 class Arrays(Federation):
     def init(self):
         return [value.numpy() for value in network_state().values()]

@@ -141,6 +141,16 @@ def test_frozen_and_unused_parameters_are_told_apart() -> None:
     assert examined(Unused).zero_gradients == ("left.bias", "left.weight")
 
 
+def test_a_bias_before_batch_norm_has_no_gradient_but_rounding() -> None:
+    """The mean of the batch is taken out again behind it."""
+
+    def made() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
+
+    assert examined(made).zero_gradients == ("0.bias",)
+
+
 def test_maps_that_shrink_to_nothing_before_half_of_the_network_are_measured(monkeypatch) -> None:
     monkeypatch.setattr("fedlens.diagnosis.probes.learning.SECONDS", 0.3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -215,6 +216,25 @@ def test_buffers_kept_or_of_one_client_are_told():
         assert round.fates["norm.running_var"] == "mean"
         assert round.residual < 1e-5  # parameters are well
     assert played(Uniform, 1).rounds[0].fates["norm.num_batches_tracked"] == "cast"
+
+
+def test_buffers_of_which_no_client_sends_a_change_are_kept():
+    class Job(Toy):
+        def fit(self, client, received, round):
+            sent = super().fit(client, received, round)
+            return replace(sent, state={**sent.state, "norm.running_mean": received["norm.running_mean"]})
+
+    assert played(Job, 1).rounds[0].fates["norm.running_mean"] == "kept"
+
+
+def test_a_model_that_is_rounded_to_half_precision_and_noise_in_uploads_are_seen():
+    class Half(Toy):
+        def aggregate(self, current, uploads, round):
+            new = super().aggregate(current, uploads, round)
+            return {name: v.half().float() if v.dtype == torch.float32 else v for name, v in new.items()}
+
+    assert played(Half, 1).rounds[0].narrow == "float16" and played(Toy, 1).rounds[0].narrow == ""
+    assert all(visit.noise == 0 for visit in played(Toy, 1).rounds[0].visits)
 
 
 @pytest.mark.parametrize("momentum", [0.9, 1.0])

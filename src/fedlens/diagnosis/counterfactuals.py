@@ -16,7 +16,9 @@ SHORT = 0.05  # accuracy below the reference from which on reasons are looked fo
 PACE = 3  # rounds over which the job's pace is measured
 FAILS = 0.15  # the same, below the highest accuracy that anything reached
 BUDGET = 0.6  # of a training run, for the trials of one call
-LEAST = 10.0  # seconds that they may take in any case
+SEARCH = 1.5  # the same for a search over rates
+LONGEST = 60.0  # seconds that a course over all rounds may take beyond what the job itself takes
+LEAST = 10.0  # seconds that trials may take in any case
 
 
 def counterfactuals(x: Examination, *, exact: bool) -> None:
@@ -32,17 +34,19 @@ def counterfactuals(x: Examination, *, exact: bool) -> None:
     if _pooled_fails(x.evidence):  # then it is no matter of federation
         if on_its_way(x.evidence):
             return
-        _run(x, ("best-rate",), (0,), job)
+        _run(x, ("best-rate",), (0,), job, SEARCH)
         return
     _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
     if more := _later_knobs(x.evidence):
         _run(x, more, (0, 1, 2), job)
+    if x.length < facts.rounds and any(one.cause == "P1" for one in x.findings()):
+        _over_all_rounds(x)
 
 
 def own_code(x: Examination) -> None:
     """Whose code it is, clients' or server's (M35), where the reference does better and nothing exact says why."""
     facts, behind = x.evidence.facts, ahead(x.evidence, "reference")
-    sure = any(one.certainty.value >= 2 for one in x.findings())
+    sure = any(one.certainty.value >= 2 and not one.cause.startswith("E") for one in x.findings())
     if sure or behind is None or behind < SHORT or not facts.offers.issuperset(NEEDED):
         return
     with x.part("whose code it is"):
@@ -53,15 +57,26 @@ def own_code(x: Examination) -> None:
         x.learn(trials=replace(known, own_clients=clients, own_server=server))
 
 
-def _run(x: Examination, wanted: tuple[str, ...], seeds: tuple[int, ...], job: Outcome) -> None:
+def _run(x: Examination, wanted: tuple[str, ...], seeds: tuple[int, ...], job: Outcome, budget: float = BUDGET) -> None:
     with x.part("counterfactuals: " + ", ".join(wanted)):
-        budget = max(LEAST, BUDGET * (x.run_seconds or 0.0))
+        seconds = budget * max(LEAST / BUDGET, x.run_seconds or 0.0)
         e, length = x.evidence, x.length
         found = run_trials(
-            x.subject, e.facts, e.rounds, wanted=wanted, length=length, seeds=seeds, budget=budget, ran=x.ran
+            x.subject, e.facts, e.rounds, wanted=wanted, length=length, seeds=seeds, budget=seconds, ran=x.ran
         )
         trials: Trials = replace(merged(x.evidence.trials, found), job=job)
         x.learn(trials=trials)
+
+
+def _over_all_rounds(x: Examination) -> None:
+    """Whether heterogeneity still costs anything at the end of as many rounds as the job has."""
+    e, rounds = x.evidence, x.evidence.facts.rounds
+    assert e.trials is not None  # P1 was found by them
+    if (x.ran.seconds / x.length) * rounds > max(LONGEST, x.run_seconds or 0.0):
+        return
+    with x.part("the re-deal over all rounds"):
+        found = run_trials(x.subject, e.facts, e.rounds, wanted=("iid",), length=rounds, seeds=(0,), budget=1e9)
+        x.learn(trials=replace(e.trials, whole=found.effects.get("iid")))
 
 
 def _short(e: Evidence) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fedlens.diagnosis.counterfactuals import counterfactuals, own_code
 from fedlens.diagnosis.evidence import Evidence, Facts, Unexamined
@@ -35,6 +38,7 @@ from fedlens.diagnosis.verdict.plain import plain
 from fedlens.errors import ConfigurationError
 
 WORDS = "NO FAULT FOUND"
+LARGE = 5_000_000  # parameters from which all threads are used
 BRIEF = 0.1  # seconds of a whole run below which a cost in runs says nothing
 UNEXPLAINED = 0.15  # accuracy below the ceiling that no page may pass over
 
@@ -91,13 +95,25 @@ def diagnose(subject: Subject, *, fix: bool = False, tell: Told | None = None) -
     that fails is named in the diagnosis.
     """
     x = begun(subject, tell or _silent)
-    without_training(x)
-    some_rounds(x)
-    with_models(x)
-    data_and_log(x)
-    counterfactuals(x, exact=x.exact)
-    own_code(x)
-    return _told(x, _treated(x) if fix else ())
+    with _threads(x.evidence.facts):
+        without_training(x)
+        some_rounds(x)
+        with_models(x)
+        data_and_log(x)
+        counterfactuals(x, exact=x.exact)
+        own_code(x)
+        return _told(x, _treated(x) if fix else ())
+
+
+@contextmanager
+def _threads(facts: Facts) -> Iterator[None]:
+    """One thread where the model is small: two of them, beside another process, take twenty times as long as one."""
+    before, size = torch.get_num_threads(), sum(math.prod(entry.shape) for entry in facts.entries.values())
+    torch.set_num_threads(before if size > LARGE else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def of_log(path: Path, classes: int | None = None, claimed: int | None = None) -> Diagnosis:

@@ -30,6 +30,7 @@ from fedlens.diagnosis.probes.rounds import Played, examine_rounds
 from fedlens.diagnosis.signs import SIGNS
 from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.diagnosis.trials import Ran
+from fedlens.diagnosis.verdict.judgement import breaks
 from fedlens.errors import FedlensError
 
 SHARE, KNOWN = 0.25, 0.15  # of its rounds that the job is run for; and where something exact is broken already
@@ -68,7 +69,7 @@ class Examination:
     @property
     def exact(self) -> bool:
         """Whether something exact is broken, by what is known so far."""
-        return any(one.certainty is Certainty.FOUND for one in self.findings())
+        return any(breaks(one) for one in self.findings())
 
     @cached_property
     def examiner(self) -> Examiner | None:

@@ -34,7 +34,8 @@ class Examiner:
         """The network's answers, [N, C]."""
         self.module.load_state_dict({name: value.clone() for name, value in state.items()}, strict=False)
         with _mode(self.module, batch_statistics), torch.no_grad():
-            return torch.cat([self.module(part.to(self.kind)) for part in torch.split(inputs, BATCH)])
+            rows = torch.cat([self.module(part.to(self.kind)) for part in torch.split(inputs, BATCH)])
+        return rows if rows.dim() > 1 else rows.unsqueeze(1)  # a head of one output, squeezed
 
     def client_loss(self, state: State, client: int, most: int = 512) -> float:
         """The mean cross-entropy of `state` on at most `most` of the client's own examples, in nats."""

@@ -59,7 +59,7 @@ def completed(diagnosis: Diagnosis, folder: Path) -> Diagnosis:
 
 def recorded(experiment: Experiment, summary: Mapping[str, Any], rows: Rows) -> Evidence:
     """The evidence in rounds.jsonl and summary.json."""
-    test_size = summary["test_size"]
+    test_size = summary.get("test_size") or 1  # of a run before it was recorded nothing is claimed
     said, classes = declared(experiment), len(summary["classes"])
     facts = Facts(
         clients=experiment.clients.count,

@@ -44,12 +44,22 @@ def test_pooled_training_near_the_probe_or_without_a_search_of_rates_is_no_weakn
     assert model_is_too_weak(pooled(0.78)) is None
     assert model_is_too_weak(job(trials=trials(best=0.6, best_rate_outcome=None))) is None
     assert model_is_too_weak(job(trials=trials(best=None))) is None
+    assert model_is_too_weak(job(trials=trials(best=0.6), labels=None)) is None
 
 
 def test_pooled_training_that_still_rises_is_short_of_rounds() -> None:
     assert model_is_too_weak(pooled(0.6, curve=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6))) is None
     level = (0.3, 0.5, 0.58, 0.6, 0.6, 0.6, 0.6, 0.6)
     assert certainty(model_is_too_weak(pooled(0.6, curve=level))) is Certainty.SUPPORTED
+
+
+def test_a_network_that_learns_a_batch_by_heart_and_is_still_at_chance_had_too_few_steps() -> None:
+    assert model_is_too_weak(pooled(0.15)) is None
+    unable = pooled(0.15)
+    unable = type(unable)(**vars(unable) | {"learning": learning(overfit_best=0.5)})
+    assert certainty(model_is_too_weak(unable)) is Certainty.SUPPORTED
+    unknown = type(unable)(**vars(unable) | {"learning": None})
+    assert certainty(model_is_too_weak(unknown)) is Certainty.SUPPORTED
 
 
 def test_a_layer_of_which_nearly_all_is_dead_is_named_where_the_job_ails() -> None:

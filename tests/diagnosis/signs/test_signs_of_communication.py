@@ -83,3 +83,13 @@ def test_parameters_in_no_upload_are_found_unless_declared() -> None:
         assert payload_is_partial(job(said, rounds=partial)) is None
     buffers = rounds(visits=tuple(visit(c, missing=("2.running_mean",)) for c in range(4)))
     assert payload_is_partial(job(rounds=buffers)) is None
+
+
+def test_a_model_in_half_precision_is_noted_until_updates_are_as_small_as_its_steps() -> None:
+    fine, lost = (rounds(narrow="float16", residual=taken) for taken in (0.006, 0.6))
+    assert certainty(weights_are_rounded(job(rounds=fine))) is Certainty.NOTED
+    finding = weights_are_rounded(job(rounds=lost))
+    assert certainty(finding) is Certainty.FOUND and finding is not None and finding.also == ("A2",)
+    assert weights_are_rounded(job({"codec": "fp16"}, rounds=lost)) is None
+    once = (*rounds(2), *rounds(1, narrow="float16", residual=0.6))
+    assert weights_are_rounded(job(rounds=once)) is None

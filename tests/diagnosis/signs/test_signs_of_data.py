@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from evidence_of import CLIENTS, bare, data, exam, job, labels, outcome, rounds, trials, visit, watched
+from evidence_of import CLIENTS, bare, data, exam, job, labels, outcome, round_of, rounds, trials, visit, watched
 
 from fedlens.diagnosis import Certainty, Evidence, Finding
 from fedlens.diagnosis.evidence import Inputs
@@ -196,8 +196,25 @@ def test_clients_that_move_without_being_seen_or_hold_nothing_do_not_count() -> 
     unseen = visit(2, watched=watched(steps=None))
     empty = idle(3, examples=0.0)
     assert clients_take_no_step(job(rounds=rounds(2, visits=(visit(0), visit(1), unseen, empty)))) is None
-    nobody = tuple(idle(client, None) for client in range(4))
-    assert clients_take_no_step(job(rounds=rounds(2, visits=nobody))) is None  # a job that cannot be watched
+    unwatched = tuple(visit(client, watched=watched(steps=None)) for client in range(4))
+    assert clients_take_no_step(job(rounds=rounds(2, visits=(*unwatched, idle(4, None))))) is None
+
+
+def test_clients_that_stop_once_the_loss_is_no_number_lack_no_examples() -> None:
+    """From round 2 on every client breaks off, also those who come for the first time; all hold 200 examples."""
+    stopped = round_of(2, visits=tuple(idle(client, None, examples=200.0) for client in (2, 3, 4, 5)))
+    assert clients_take_no_step(job(rounds=(round_of(1), stopped), data=None)) is None
+    small = replace(stopped, visits=tuple(idle(client, None) for client in (4, 5)))
+    finding = clients_take_no_step(job(rounds=(round_of(1, visits=(visit(0), visit(1))), small), data=None))
+    assert finding is not None and finding.clients == (4, 5)  # the only ones of 12
+
+
+def test_a_job_of_which_no_client_takes_a_step_is_found() -> None:
+    """Batches of 32 whose last is dropped, and 12 examples at every client."""
+    nobody = rounds(2, visits=tuple(idle(client, None) for client in range(4)))
+    finding = clients_take_no_step(job(rounds=nobody))
+    assert finding is not None and (finding.cause, finding.clients, finding.weight) == ("D7", (), 1.0)
+    assert "B4" in finding.also and {"O1", "B2"} <= finding.hides
 
 
 def ordered(run: float | None, **changes: Any) -> Evidence:

@@ -47,6 +47,15 @@ def test_a_correction_below_its_reference_is_supported_where_the_clients_are_at_
     assert correction_is_wrong(job({"method": "scaffold"})) is None
 
 
+def test_a_correction_far_below_its_reference_is_supported_where_skewed_data_cost_less() -> None:
+    far = trials(job=outcome(0.4), own_clients=None, effects={"iid": effect(0.15)})
+    assert certainty(correction_is_wrong(job({"method": "scaffold"}, trials=far))) is Certainty.SUPPORTED
+    near = trials(job=outcome(0.7), own_clients=None, effects={"iid": effect(0.05)})
+    assert correction_is_wrong(job({"method": "scaffold"}, trials=near)) is None
+    skewed = trials(job=outcome(0.4), own_clients=None, effects={"iid": effect(0.5)})
+    assert correction_is_wrong(job({"method": "scaffold"}, trials=skewed)) is None
+
+
 def test_a_large_mu_is_consistent_and_a_trial_supports_it() -> None:
     """mu times the sum of ten rates of 0.1: 1 with mu 1."""
     sick = trials(job=outcome(0.5), effects={})

@@ -74,6 +74,7 @@ def test_labels_that_training_renumbers_are_healthy() -> None:
     """1 to 10 in the data, of which those called 10 lie outside; 0 to 9 in the loss."""
     counts = dict.fromkeys(range(10), (0, *(20,) * 9))
     assert labels_leave_the_head(job(data=data(low=1, high=10, counts=counts))) is None
+    assert labels_leave_the_head(job(data=data(low=-1))) is None  # examples without a label, which training skips
     elsewhere = dict.fromkeys(range(9), (20,) * CLASSES) | {9: (0, *(20,) * 9)}  # only client 9, whom nobody watched
     e = job(data=data(low=0, high=10, counts=elsewhere), rounds=given())
     assert labels_leave_the_head(e) is not None

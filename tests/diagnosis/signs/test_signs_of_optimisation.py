@@ -61,6 +61,10 @@ def test_a_rate_far_above_the_best_is_too_large_also_where_nothing_is_left() -> 
     assert finding is not None and (finding.cause, finding.treatment) == ("O2", "rate=0.1")
     lost = searched(3.0, 0.1, job=outcome(float("nan")), reference=outcome(0.1, finite=False))
     assert rate_is_too_large(lost).weight == pytest.approx(0.85)  # type: ignore[union-attr]
+    unrun = searched(3.0, 0.1, job=None)  # then the last round that was examined counts, which reached 0.85
+    assert rate_is_too_large(unrun) is None
+    unknown = rate_is_too_large(type(unrun)(**vars(unrun) | {"rounds": ()}))
+    assert unknown is not None and unknown.weight == pytest.approx(0.85)
     assert rate_is_too_large(searched(0.2, 0.1)) is None
     assert rate_is_too_large(searched(3.0, 0.1, job=outcome(0.8), reference=outcome(0.8))) is None
 

@@ -1,6 +1,6 @@
 """Signs of who takes part."""
 
-from evidence_of import aggregation, effect, facts, job, outcome, participation, round_of, trials, visit
+from evidence_of import aggregation, data, effect, facts, job, outcome, participation, round_of, trials, visit
 
 from fedlens.diagnosis import Certainty, Evidence, Finding
 from fedlens.diagnosis.signs.participation.biased import participation_is_biased
@@ -74,3 +74,13 @@ def test_visits_that_bring_nothing_back_are_found_unless_declared() -> None:
     assert certainty(finding) is Certainty.FOUND and finding is not None and finding.clients == (2, 3)
     assert answers_are_dropped(job({"min_clients": 2}, rounds=lost)) is None
     assert certainty(answers_are_dropped(job(aggregation=aggregation(empty="passed on")))) is Certainty.NOTED
+
+
+def test_clients_that_hold_examples_and_bring_nothing_are_dropped_answers() -> None:
+    empty = tuple(visit(c, examples=0.0 if c == 2 else 200.0, norm=0.0 if c == 2 else 0.5) for c in range(4))
+    seen = (round_of(1, visits=empty),)
+    finding = answers_are_dropped(job(rounds=seen))
+    assert certainty(finding) is Certainty.FOUND and finding is not None and finding.clients == (2,)
+    counts = {c: (0,) * 10 if c == 2 else (20,) * 10 for c in range(10)}
+    assert answers_are_dropped(job(rounds=seen, data=data(counts=counts))) is None  # it holds nothing
+    assert answers_are_dropped(job({"min_clients": 3}, rounds=seen)) is None

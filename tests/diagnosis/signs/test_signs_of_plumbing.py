@@ -1,5 +1,7 @@
 """Signs of what does not get where it should."""
 
+from dataclasses import replace
+
 import pytest
 from evidence_of import aggregation, handling, job, round_of, rounds, visit, watched
 
@@ -28,7 +30,8 @@ def starting(*by_round: tuple[float | None, ...]) -> Evidence:
 
 
 def test_clients_that_start_elsewhere_at_later_visits_do_not_load() -> None:
-    everyone = found(clients_do_not_load(starting((0.0, 0.0), (0.2, 0.3))))
+    silent = handling(heeds={}, heeds_error={})
+    everyone = found(clients_do_not_load(replace(starting((0.0, 0.0), (0.2, 0.3)), handling=silent)))
     assert everyone.cause == "B1" and everyone.clients == ()
     assert found(clients_do_not_load(starting((0.0, 0.0), (0.2, 0.0), (0.2, 0.0)))).clients == (0,)
 
@@ -38,8 +41,9 @@ def test_entries_that_alone_are_deaf_were_left_out_of_the_load() -> None:
     heard = {"heeds": {0: 0.9, 1: 0.9}, "heeds_error": {0: 0.01, 1: 0.01}}
     part = found(clients_do_not_load(job(rounds=e.rounds, handling=handling(**heard, unheeded=("1.weight",)))))
     assert part.cause == "A4" and "1.weight" in part.says and part.also == ("B1",)
-    all_of_them = handling(**heard, unheeded=("0.weight", "1.weight"))
-    assert found(clients_do_not_load(job(rounds=e.rounds, handling=all_of_them))).cause == "B1"
+    assert found(clients_do_not_load(job(rounds=e.rounds, handling=handling(**heard)))).cause == "A4"
+    half = handling(heeds={0: 0.5, 1: 0.5}, heeds_error={0: 0.01, 1: 0.01}, unheeded=("0.weight", "1.weight"))
+    assert found(clients_do_not_load(job(rounds=e.rounds, handling=half))).cause == "B1"
 
 
 def test_loading_in_half_precision_is_loading() -> None:
@@ -100,9 +104,17 @@ def test_training_what_was_received_in_place_is_only_noted() -> None:
 
 def test_a_model_that_never_moves_though_clients_do_is_not_installed() -> None:
     never = aggregation(weights=(0.0, 0.0, 0.0))
-    assert found(aggregate_is_not_installed(job(aggregation=never))).also == ("E5",)
+    assert found(aggregate_is_not_installed(job(aggregation=never, rounds=()))).also == ("E5",)
     still = rounds(moved=0.0, total=0.0, weights=(0.0,) * 4, residual=1.0)
     assert found(aggregate_is_not_installed(job(aggregation=None, rounds=still))).cause == "B2"
+
+
+def test_a_server_that_is_a_round_late_is_told_from_one_that_installs_nothing() -> None:
+    dry = aggregation(weights=(0.0, 0.0, 0.0))
+    late = found(aggregate_is_not_installed(job(aggregation=dry, rounds=(round_of(1, moved=0.0), round_of(2)))))
+    assert "too late" in late.says and late.also == ("A8",)
+    never = found(aggregate_is_not_installed(job(aggregation=dry, rounds=rounds(3, moved=0.0))))
+    assert "never" in never.says
 
 
 def test_void_rounds_and_coarse_grids_are_no_missing_install() -> None:

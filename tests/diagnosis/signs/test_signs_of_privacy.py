@@ -129,3 +129,12 @@ def test_noise_on_statistics_is_found() -> None:
 def test_a_bound_on_weights_is_found() -> None:
     e = job({"dp": {"clip": 1.0}}, aggregation=aggregation(current=0.1, weights=(0.0125, 0.025, 0.0625)))
     assert certainty(noise_is_on_buffers(e)) is Certainty.FOUND
+
+
+def test_uploads_that_look_like_noise_are_found_unless_noise_is_declared() -> None:
+    loud = rounds(visits=tuple(visit(c, noise=0.3) for c in range(4)))
+    assert certainty(noise_drowns_updates(job(rounds=loud))) is Certainty.FOUND
+    one = rounds(visits=tuple(visit(c, noise=0.3 if c == 1 else 0.0) for c in range(4)))
+    assert noise_drowns_updates(job(rounds=one)) is None
+    said = job({"dp": {"clip": 1.0, "noise": 0.1}}, rounds=loud)
+    assert certainty(noise_drowns_updates(said)) is not Certainty.FOUND

@@ -13,7 +13,7 @@ class Learning:
     head. `nonnegative`: outputs never below 0 (a ReLU behind the head). `negative`: the loss is below 0.
     `grows`: ratio of the loss of a batch to that of its half, minus 1 (0: a mean, 1: a sum; H4).
 
-    `zero_gradients`: parameters whose gradient is exactly 0, `frozen`: parameters that ask for none; `dead`: module ->
+    `zero_gradients`: parameters whose gradient is 0 but for rounding, `frozen`: that ask for none; `dead`: module ->
     share of units that are 0 for all inputs of a batch (K3); `constant_init`: weights that all start equal (H7);
     `identical`: outputs are the same for all inputs. `smallest`: spatial size of the last feature map before pooling,
     (height, width) at `half_way` and at the end (K4); None for networks without convolutions.

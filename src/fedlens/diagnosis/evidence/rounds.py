@@ -122,7 +122,8 @@ class Visit:
     update's numbers that are exactly 0. `gain`: L_i(w_t) - L_i(w_i) on the client's own data; `accuracy`: of w_i on
     the test data. `aliased`: what it returned shares memory with what it received or with another upload; `shares`:
     clients whose uploads of the round lie in the same memory (only the last of them is really sent). `grid`: the
-    numbers sent in the largest entry are multiples of this, 0: they are not. `zero` is counted in watched rounds."""
+    numbers sent in the largest entry are multiples of this, 0: they are not. `zero` is counted in watched rounds.
+    `noise`, in watched rounds: standard deviation of an update that is alike in all entries, as noise is, or 0."""
 
     client: int
     examples: float
@@ -139,6 +140,7 @@ class Visit:
     aliased: bool = False
     shares: tuple[int, ...] = ()
     grid: float = 0.0
+    noise: float = 0.0
     seconds: float = 0.0
     watched: Watched = Watched()
 
@@ -164,7 +166,8 @@ class Round:
     (M08); `past`: coefficient of the round before's mean update in A (momentum, or A5). `moved`: ||A|| / ||w_t||;
     `mean_norm`: ||Dbar||. `fates`: what became of each buffer (M05). `negative`: buffers called running_var below 0.
     `grid`: A's entries are multiples of this (X2), 0: they are not; `zero`: share of A that is exactly 0.
-    `reported`: the author's metrics of w_{t+1}; `exam`: the doctor's, in evaluation mode, `exam_batch` with batch
+    `narrow`: the half precision type that all parameters of w_{t+1} fit into, though held in a wider one; "": they do
+    not. `reported`: the author's metrics of w_{t+1}; `exam`: the doctor's, in evaluation mode, `exam_batch` with batch
     statistics; `gain`: sum p_i [L_i(w_t) - L_i(w_{t+1})].
 
     `weights` is () where the updates are not independent, `total` None where they do not tell it; both are of the
@@ -201,6 +204,7 @@ class Round:
     fates: Mapping[str, BufferFate] = field(default_factory=dict)
     negative: tuple[str, ...] = ()
     grid: float = 0.0
+    narrow: str = ""
     zero: float = 0.0
     reported: Mapping[str, float] = field(default_factory=dict)
     exam: Exam | None = None

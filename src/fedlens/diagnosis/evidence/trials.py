@@ -47,9 +47,10 @@ class Trials:
     "fewer-steps", "more-steps" (at equal samples), "full-participation", "codec-off", "noise-off", "clip-off",
     "shuffled", "more-rounds", "server-momentum", and so on (M20). `effects`: name -> gain over the reference, paired.
     `best`: highest accuracy that any budget of pooled training reached; `rate`: the local rate of the reference,
-    `best_rate` that of the best of a short search over rates, with `best_rate_outcome`.
-    `chance`: share of the largest class in the test set; `error`: standard error of one evaluation. `notes`: what the
-    reference assumes or leaves out; `unrun`: knobs that time did not allow.
+    `best_rate` that of the best of a short search over rates, with `best_rate_outcome`. `whole`: the gain of the
+    re-deal over all of the job's rounds, where the trials are shorter: early in training skewed clients are behind also
+    in jobs that end well. `chance`: share of the largest class in the test set; `error`: standard error of one
+    evaluation. `notes`: what was assumed or left out; `unrun`: knobs that time did not allow.
     """
 
     job: Outcome | None = None
@@ -62,6 +63,7 @@ class Trials:
     rate: float | None = None
     best_rate: float | None = None
     best_rate_outcome: Outcome | None = None
+    whole: Effect | None = None
     chance: float | None = None
     error: float = 0.0
     notes: tuple[str, ...] = ()

@@ -129,8 +129,11 @@ def _opened(subject: Subject, facts: Facts) -> _Opened:
         return alone
     others = [client for client in range(patient.clients) if client not in asked]
     all_of_them = (*asked, *others)[: max(MOST, min(facts.cohort, 3 * MOST)) + 1]
-    rest = [patient.fit(client, patient.init, ROUND).raw for client in all_of_them[2:]]
-    return _Opened(form, (first.raw, second.raw, *rest), all_of_them)
+    likes = {asked[0]: first.raw, asked[1]: second.raw}
+    for client in all_of_them[2:]:
+        with suppress(Ailing):
+            likes[client] = patient.fit(client, patient.init, ROUND).raw
+    return _Opened(form, tuple(likes.values()), tuple(likes))
 
 
 def _said(facts: Facts) -> Literal["weights", "update"] | None:

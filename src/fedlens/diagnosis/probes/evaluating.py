@@ -6,13 +6,14 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from fedlens.diagnosis.evidence import Evaluating, Facts
-from fedlens.diagnosis.examiner import Examiner
+from fedlens.diagnosis.examiner import Examiner, two_columns
 from fedlens.diagnosis.forensics import is_accuracy, precision, quantum, standing
 from fedlens.diagnosis.job import State
 from fedlens.diagnosis.probes.comparing import (
@@ -281,9 +282,11 @@ def _loss_ratio(examiner: Examiner, told: Mapping[str, float], state: State) -> 
         return None
     try:
         outputs = examiner.outputs(state, examiner.inputs)
-        means = [torch.nn.functional.cross_entropy(outputs, examiner.labels.flatten().long()).item()]
-        means.append(float(examiner.patient.loss(outputs, examiner.labels).detach().double().mean()))
+        means = [torch.nn.functional.cross_entropy(two_columns(outputs), examiner.labels.flatten().long()).item()]
     except Exception:  # outputs or labels of another form: nothing to divide by
         return None
+    for given in (outputs, outputs[:, 0]) if outputs.shape[1] == 1 else (outputs,):
+        with suppress(Exception):
+            means.append(float(examiner.patient.loss(given, examiner.labels).detach().double().mean()))
     ratios = [told[names[0]] / mean for mean in means if math.isfinite(mean) and abs(mean) > 1e-9]
     return min(ratios, key=lambda ratio: abs(math.log(abs(ratio) or 1e-300)), default=None)

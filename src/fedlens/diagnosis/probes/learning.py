@@ -21,6 +21,7 @@ from fedlens.errors import ConfigurationError
 
 EXAMPLES, STEPS, SECONDS = 32, 150, 5.0
 LEARNED = 0.95  # accuracy from which the batch counts as learned
+ROUNDING = 1e-6  # of the largest gradient, up to which one is 0 but for rounding
 EARLY = 5  # steps in which a parameter must get a gradient
 LOOK = 10  # steps between looks at the accuracy
 FEWER = ((0.02, 32), (0.06, 16), (math.inf, 8))  # seconds of a pass, and how many examples are then learned
@@ -238,7 +239,7 @@ def _by_heart(patient: Patient, batch: Batch, kind: str, rate: float, ends: floa
             loss.backward()  # type: ignore[no-untyped-call]
             lowest = min(lowest, loss.item())
             if step <= EARLY:
-                moved |= {name for name, one in named.items() if one.grad is not None and bool((one.grad != 0).any())}
+                moved |= _reached(named)
             optimizer.step()
             late = time.perf_counter() > ends
             if step % LOOK == 0 or late or not math.isfinite(loss.item()):
@@ -257,3 +258,10 @@ def _at_rest(network: nn.Module, inputs: Tensor) -> Tensor:
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.training, part.momentum = True, 0.0
         return answers(network(inputs))
+
+
+def _reached(named: Mapping[str, nn.Parameter]) -> set[str]:
+    """Parameters that have a gradient: more than rounding leaves of one that is 0, as of a bias before batch norm."""
+    sizes = {name: float(one.grad.abs().max()) for name, one in named.items() if one.grad is not None}
+    most = max(sizes.values(), default=0.0)
+    return {name for name, size in sizes.items() if not size <= ROUNDING * most}

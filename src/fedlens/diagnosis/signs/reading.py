@@ -188,6 +188,12 @@ def statistics(e: Evidence) -> tuple[str, ...]:
     return tuple(name for name in shared_names(e, "statistic") if name.endswith(("running_mean", "running_var")))
 
 
+def half(e: Evidence) -> str:
+    """The half precision type that the model's parameters fit into after every watched round; "": they do not."""
+    kinds = {one.narrow for one in rounds_watched(e)}
+    return kinds.pop() if len(kinds) == 1 and len(e.rounds) > 1 else ""
+
+
 def statistics_gap(e: Evidence) -> float | None:
     """How much better the last model examined is with each batch's own statistics than with its running ones."""
     pairs = [(one.exam, one.exam_batch) for one in e.rounds]

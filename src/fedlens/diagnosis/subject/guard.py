@@ -55,7 +55,7 @@ def _short(path: str) -> str:
 @contextmanager
 def guarded(stage: str, where: str, patience: float) -> Iterator[None]:
     """Turn whatever goes wrong inside into Ailing, with the line of the author's code; stop what hangs."""
-    place = ", ".join(filter(None, (stage, where)))
+    place, learning = ", ".join(filter(None, (stage, where))), torch.is_grad_enabled()
     try:
         with _limited(patience):
             yield
@@ -70,6 +70,8 @@ def guarded(stage: str, where: str, patience: float) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         seen = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} ({_line(error)})"
         raise _ailing(stage, "the job's own code failed", place, seen, "Mend it; -v shows the traceback.") from error
+    finally:
+        torch.set_grad_enabled(learning)  # code that was stopped in no_grad leaves it off
 
 
 def _ailing(stage: str, what: str, where: str, seen: str, do: str) -> Ailing:

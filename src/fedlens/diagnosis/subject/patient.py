@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fedlens.diagnosis.evidence import Entry, Facts
 from fedlens.diagnosis.job import OPTIONAL, Declared, State, Upload
 from fedlens.diagnosis.subject.forms import Unreadable, read_state, read_upload, write_state, write_upload
-from fedlens.diagnosis.subject.guard import guarded, line_of, seeded
+from fedlens.diagnosis.subject.guard import Ailing, guarded, line_of, seeded
 from fedlens.errors import ConfigurationError
 
 PATIENCE = 120.0  # seconds that one call of the author's code may take
@@ -71,13 +71,14 @@ class Patient:
             do = "See fedlens.Job: five functions, and clients, cohort and rounds as whole numbers."
             raise ConfigurationError("this is no job", where=type(job).__name__, seen=f"no {', '.join(missing)}", do=do)
         self.job, self.patience, self.seed = job, patience, seed
+        self.broken: set[str] = set()  # optional parts that failed when they were first tried
         self.declared = Declared.of(getattr(job, "declared", None))
         self.clients, self.cohort, self.rounds = (numbers[name] or 0 for name in ("clients", "cohort", "rounds"))
         self.classes = numbers["classes"]
 
     def offers(self, name: str) -> bool:
         """Whether the job has the optional part `name`."""
-        return name in OPTIONAL and getattr(self.job, name, None) is not None
+        return name in OPTIONAL and name not in self.broken and getattr(self.job, name, None) is not None
 
     @cached_property
     def _first(self) -> Any:
@@ -185,8 +186,11 @@ class Patient:
         """What is known without running anything."""
         buffers = norms = None
         if self.offers("model"):
-            module = self.model()
-            buffers, norms = {name for name, _ in module.named_buffers()}, _norms(module)
+            try:
+                module = self.model()
+                buffers, norms = {name for name, _ in module.named_buffers()}, _norms(module)
+            except Ailing:
+                self.broken.add("model")
         entries = {name: _entry(name, value, buffers) for name, value in self.init.items()}
         where = {stage: line_of(getattr(self.job, stage)) for stage in STAGES}
         offers = frozenset(name for name in OPTIONAL if self.offers(name))

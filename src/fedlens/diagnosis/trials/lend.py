@@ -24,6 +24,7 @@ SHOWN = 64  # examples for the engine's own evaluation, which nobody reads
 
 Change = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor, Lesson], Tensor]
+MOST = 20_000  # clients whose data are put together
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,12 @@ def admit(patient: Patient, change: Change | None = None, *, cross_entropy: bool
     examiner = tested_on_few(patient)
     with guarded("model", "a forward pass", patient.patience):
         width = examiner.outputs(patient.init, examiner.inputs[:2]).shape[1]
+        flat = examiner.module(examiner.inputs[:2].to(examiner.kind)).dim() == 1
     classes = max(2, width)  # one output tells two classes
     inputs, labels, sizes, clients, notes = _gathered(patient, classes, change)
     module = copy.deepcopy(patient.network(patient.init))
+    if flat:  # the engine takes rows; the author's loss is given them as its network makes them
+        module.register_forward_hook(_as_rows)
     kind = inputs.dtype
     if not kind.is_floating_point:  # the engine computes in floats; whole numbers up to 2^24 come through exactly
         inputs = inputs.to(torch.float32)
@@ -70,7 +74,7 @@ def admit(patient: Patient, change: Change | None = None, *, cross_entropy: bool
     shown = examiner.inputs[:SHOWN].to(inputs.dtype), class_numbers(examiner.labels[:SHOWN]).clamp(0, width - 1)
     split = Split(Dataset(inputs, labels, names), Dataset(*shown, names), "the author's test data")
     deal = Partition(np.arange(len(labels)), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
-    lent = Lent(split, deal, module, _loss(patient, width, cross_entropy))
+    lent = Lent(split, deal, module, _loss(patient, width, cross_entropy, flat))
     return Ward(patient, lent, clients, examiner, chance_of(examiner), notes)
 
 
@@ -104,6 +108,9 @@ def _gathered(
     patient: Patient, classes: int, change: Change | None
 ) -> tuple[Tensor, Tensor, list[int], tuple[int, ...], tuple[str, ...]]:
     """All clients' examples one after another, without those whose label names no class, and who has how many."""
+    if patient.clients > MOST:
+        what, do = "too many clients to put their data together", "Examine a job of fewer of them."
+        raise ConfigurationError(what, where="clients", seen=f"{patient.clients}, at most {MOST}", do=do)
     inputs, labels, sizes, clients, lost = [], [], [], [], 0
     for client in range(patient.clients):
         mine, said = patient.train_data(client)
@@ -129,7 +136,7 @@ def _gathered(
     return torch.cat(inputs), torch.cat(labels), sizes, tuple(clients), tuple(notes)
 
 
-def _loss(patient: Patient, width: int, cross_entropy: bool) -> Loss | None:
+def _loss(patient: Patient, width: int, cross_entropy: bool, flat: bool) -> Loss | None:
     """The author's loss as a method has it; None where it is, or shall be, cross-entropy of `width` outputs."""
     if cross_entropy or not patient.offers("loss"):
         return None if width > 1 else _of_one_output
@@ -139,7 +146,7 @@ def _loss(patient: Patient, width: int, cross_entropy: bool) -> Loss | None:
 
     def loss(outputs: Tensor, numbers: Tensor, lesson: Lesson | None) -> Tensor:
         said = nn.functional.one_hot(numbers, max(2, width)) if one_hot else numbers.view(-1, *shape)
-        return patient.loss(outputs, said.to(kind))
+        return patient.loss(outputs[:, 0] if flat else outputs, said.to(kind))
 
     draw = torch.Generator().manual_seed(0)
     if width == 1:
@@ -154,6 +161,10 @@ def _loss(patient: Patient, width: int, cross_entropy: bool) -> Loss | None:
 def _of_one_output(outputs: Tensor, numbers: Tensor, lesson: Lesson | None) -> Tensor:
     """Cross-entropy of a head [N, 1] that tells two classes."""
     return nn.functional.cross_entropy(two_columns(outputs), numbers)
+
+
+def _as_rows(module: nn.Module, given: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+    return outputs.unsqueeze(1)
 
 
 def _cast_to(kind: torch.dtype) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:

@@ -34,11 +34,9 @@ def waterfall(e: Evidence) -> tuple[Bar, ...]:
     ]
     bars: list[Bar] = []
     for what, outcome in levels:
-        if (
-            outcome is not None
-            and outcome.values
-            and not (bars and what.startswith("pooled") and outcome.mean == bars[-1].accuracy)
-        ):
+        if outcome is None or not outcome.values:
+            continue
+        if not (bars and what.startswith("pooled") and outcome.mean == bars[-1].accuracy):
             change = outcome.mean - bars[-1].accuracy if bars else 0.0
             bars.append(Bar(what, outcome.mean, spread(outcome, t.error), change))
     return tuple(bars)

@@ -22,7 +22,7 @@ class RuledOut(NamedTuple):
 
 def judged(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
     """The suspects, surest and heaviest first, and what is only noted."""
-    exact = [one for one in findings if one.certainty is Certainty.FOUND]
+    exact = [one for one in findings if breaks(one)]
     standing = []
     for one in findings:
         hidden = any(one.cause in other.hides and _above(other, one) for other in findings)
@@ -34,6 +34,11 @@ def judged(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], tuple[Find
     once = [one for at, one in enumerate(suspects) if one.cause not in {other.cause for other in suspects[:at]}]
     noted = [one for one in standing if one.certainty is Certainty.NOTED]
     return tuple(once[:MOST]), (*once[MOST:], *noted)
+
+
+def breaks(one: Finding) -> bool:
+    """Whether something exact is broken in the job itself; a wrong report (E) explains no failure."""
+    return one.certainty is Certainty.FOUND and not one.cause.startswith("E")
 
 
 def _above(other: Finding, one: Finding) -> bool:

@@ -18,7 +18,7 @@ NEAR = 1e-3  # of the largest client's change: nearer than this is equal
 def fates(
     facts: Facts, received: State, uploads: Sequence[State], new: State, wanted: Tensor, payload: Payload
 ) -> dict[str, BufferFate]:
-    """The fate of every buffer that is not declared to stay at clients. Where nothing moved, it is the mean."""
+    """The fate of every buffer that is not declared to stay at clients. Where no client sent a change, it is kept."""
     buffers = [name for name in (*facts.of_kind("statistic"), *facts.of_kind("counter")) if name in received]
     return {
         name: _fate(received[name], [one.get(name) for one in uploads], new.get(name), wanted, payload)
@@ -65,6 +65,8 @@ def _fate(
 def _match(before: Tensor, values: Tensor, now: Tensor, weights: Tensor, whole: bool) -> BufferFate:
     """`values` [m, ...]: what each client would have it be. Counters may be rounded to whole numbers."""
     largest = float((values - before).reshape(len(values), -1).norm(dim=1).max())
+    if largest == 0 and torch.equal(now, before):
+        return "kept"
     near = max(NEAR * largest + 1e-6 * float(before.norm()), 1.0 * before.numel() ** 0.5 if whole else 0.0)
 
     def equals(other: Tensor) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 from fedlens.diagnosis.evidence import Facts, Round, Visit
 from fedlens.diagnosis.job import State
 from fedlens.diagnosis.probes.rounds.buffers import dropped, fates, negative
+from fedlens.diagnosis.probes.rounds.looks import narrow, noise_of
 from fedlens.diagnosis.probes.rounds.regress import (
     EXACT,
     Fit,
@@ -27,6 +28,7 @@ from fedlens.diagnosis.probes.rounds.regress import (
 from fedlens.diagnosis.probes.rounds.visits import (
     Payload,
     Returned,
+    after,
     compared,
     exchanged,
     finite,
@@ -73,7 +75,10 @@ def counted(
     wanted = wanted_weights(facts, [one.sent.upload.examples for one in returned], fine)
     reading, sums = _read(facts, payload, received, returned, received if new is None else new, wanted, full)
     states = [one.state for one in returned]
-    round = replace(blank, visits=_visits(facts, reading, sums, returned, fine), wanted=tuple(wanted.tolist()))
+    visits = _visits(facts, reading, sums, returned, fine)
+    if full:
+        visits = tuple(replace(v, noise=_noise(reading, one)) for v, one in zip(visits, returned, strict=True))
+    round = replace(blank, visits=visits, wanted=tuple(wanted.tolist()))
     if new is None:
         return Counted(round, before, payload)
     round = _measured(round, reading, sums, wanted, before)
@@ -83,6 +88,7 @@ def counted(
         fates=fates(facts, received, states, new, wanted, reading.payload),
         dropped=dropped(sums.squares, len(states), new, exchanged(facts, received, states)),
         negative=negative(facts, new),
+        narrow=narrow(new, reading.names),
     )
     return Counted(round, Before(sums.change, sums.mean), payload)
 
@@ -181,6 +187,12 @@ def _pattern(vectors: Vectors, sums: Sums, size: int, rounding: float) -> tuple[
     changed = int(sums.changed[len(vectors.uploads)])
     largest = max(vectors.names, key=lambda name: vectors.received[name].numel())
     return grid_of(sums.change[largest], rounding), 1 - changed / size
+
+
+def _noise(vectors: Vectors, one: Returned) -> float:
+    old = vectors.received
+    whole = after(old, one.sent.upload, vectors.payload)
+    return noise_of({name: whole[name] - old[name] for name in vectors.names})
 
 
 def _visits(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.mean import Total, fault, made_up
-from fedlens.diagnosis.signs.reading import HONEST, lost, number, percent, place, row, severity, underperforms
+from fedlens.diagnosis.signs.reading import HONEST, half, lost, number, percent, place, row, severity, underperforms
 
 RESULTS = HONEST | {"A3", "A9", "A12", "S2", "S5", "N1", "N3", "E10", "X1"}
 
@@ -43,7 +43,16 @@ def _another_rule(e: Evidence) -> Finding | None:
     """The server takes no mean at all, which nobody declared: no fault by itself."""
     a = made_up(e)
     odd = a is not None and (a.rule != "mean" or a.residual > 0.05)
-    if a is None or not odd or a.noise or a.landed or a.grid or a.rule == "norm-clip" or e.facts.declared.codec:
+    if (
+        a is None
+        or not odd
+        or a.noise
+        or a.landed
+        or a.grid
+        or a.rule == "norm-clip"
+        or half(e)
+        or e.facts.declared.codec
+    ):
         return None
     told = {"other": "no combination of the uploads", "mean": "no combination of the uploads"}.get(a.rule, a.rule)
     return Finding(

@@ -10,10 +10,13 @@ from fedlens.diagnosis.signs.reading import (
     HONEST,
     effect,
     gained,
+    half,
     is_parameter,
     lines,
     lost,
+    middle,
     number,
+    percent,
     place,
     points,
     rounds_watched,
@@ -22,6 +25,7 @@ from fedlens.diagnosis.signs.reading import (
     visits,
 )
 
+TAKEN = 0.2  # of the mean update, from which rounding is more than a blemish
 HALF = 65504.0  # the largest number of half precision
 
 
@@ -39,6 +43,8 @@ def weights_are_rounded(e: Evidence) -> Finding | None:
     still = sum(one.moved == 0 and any(v.norm > 0 for v in one.visits) for one in rounds)
     stuck = (step > 0 and still > 0) or (codec is not None and still > 1)
     off = effect(e, "codec-off")
+    if (kind := half(e)) and codec is None and not still and not step:
+        return _in_half(e, kind)
     if _overflows(e) or stuck or (codec is None and step > client):
         certainty = Certainty.FOUND
     elif codec is None and client > 0:  # clients round what they send: it may be fine enough
@@ -70,6 +76,24 @@ def weights_are_rounded(e: Evidence) -> Finding | None:
         where=place(e, "aggregate" if a is not None and a.grid else "fit"),
         weight=severity(e, 0.25) if certainty is Certainty.FOUND else lost(e) if certainty else 0.0,
         hides=HONEST | {"A1", "A6", "B2", "E5", "A2"},
+    )
+
+
+def _in_half(e: Evidence, kind: str) -> Finding:
+    """The model is rounded to half precision after every round: harmless, unless updates are as small as its steps."""
+    taken = middle(one.residual for one in rounds_watched(e)) or 0.0
+    return Finding(
+        "X2",
+        Certainty.FOUND if taken > TAKEN else Certainty.NOTED,
+        f"The model is rounded to {kind} after every round, which takes or adds {percent(taken)} of the mean update.",
+        (Measured("what rounding takes from the mean update", "M02", percent(taken), "0"),),
+        "Keep the model in single precision at the server, and round only what travels.",
+        source="Micikevicius et al. 2018",
+        also=("A2",),
+        treatment="reference-aggregator",
+        where=place(e, "aggregate"),
+        weight=severity(e, 0.15) if taken > TAKEN else 0.0,
+        hides=HONEST | {"A1", "A6", "B2", "E5", "A2", "X1"} if taken > TAKEN else frozenset(),
     )
 
 

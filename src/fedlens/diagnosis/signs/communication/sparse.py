@@ -21,10 +21,10 @@ from fedlens.diagnosis.signs.reading import (
     points,
     severity,
     underperforms,
-    visits,
 )
 
 SPARSE = 0.9  # share of zeros; features that are always 0 explain up to a third
+COUNTED = 2  # rounds in which the zeros of uploads are counted
 CARRIED = 0.05  # coefficient of the round before from which something is sent later
 
 
@@ -35,12 +35,12 @@ def updates_are_sparsified(e: Evidence) -> Finding | None:
     (exact, if no codec is declared); or uploads are mostly zeros, which takes a trial. Healthy: cosine 1; a codec with
     error feedback shows earlier rounds in its aggregate.
     """
-    codec, seen = e.facts.declared.codec, visits(e)
-    if not seen:
+    codec = e.facts.declared.codec
+    if not any(one.visits for one in e.rounds[:COUNTED]):
         return None
     cosine, zero = middle(one.cosine for one in leaks(e)), mean(one.zero for one in e.rounds)
-    sent = mean(visit.zero for visit in seen)
-    rounded = fault(e) is not None or any(one.grid for one in e.rounds)  # then zeros are of that
+    sent = mean(visit.zero for one in e.rounds[:COUNTED] for visit in one.visits)
+    rounded = fault(e) is not None or any(one.grid or one.narrow or one.dropped for one in e.rounds)
     server = cosine is not None and cosine < 0.99 and zero > sent + 0.3 and averages(e) and not rounded
     if codec is None and server:
         return _finding(e, Certainty.FOUND, zero, sent, cosine)

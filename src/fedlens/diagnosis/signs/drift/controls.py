@@ -6,7 +6,7 @@ from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import ahead, client_side, effect, lost, noise, percent, place, points
 
-PLAINLY = 0.1  # accuracy by which the reference of the same method, on the same data, leaves no other cause
+PLAINLY = 0.2  # accuracy by which the reference of the same method, on the same data, leaves no other cause
 CORRECTED = ("scaffold", "feddyn", "mime", "fedlin", "fedpd")
 
 
@@ -25,10 +25,12 @@ def correction_is_wrong(e: Evidence) -> Finding | None:
     dealt = effect(e, "iid")
     plainly = gap > max(PLAINLY, dealt.gain if dealt is not None else 0.0)
     side = client_side(e)
+    if not side and not plainly:  # implementations differ by some points, and so do runs on skewed data
+        return None
     job = e.trials.job.mean if e.trials is not None and e.trials.job is not None else 0.0
     return Finding(
         "C2",
-        Certainty.SUPPORTED if side or plainly else Certainty.CONSISTENT,
+        Certainty.SUPPORTED,
         f"The declared {e.facts.declared.method} is {points(gap)} below the same method in a reference.",
         (Measured("accuracy, against the reference of the same method", "M35", percent(job), percent(job + gap)),),
         "Start controls at 0, send their change and not their sum, divide by the steps taken, and check that they add "

@@ -43,20 +43,27 @@ def parameters_stand_still(e: Evidence) -> Finding | None:
 
 
 def _all_still(e: Evidence) -> Finding | None:
-    """Steps are taken, with a gradient, and nothing moves: the optimiser holds a copy (or another object comes back)."""
-    watched = [visit.watched for visit in visits(e)]
-    moved = any(visit.norm or not visit.finite for visit in visits(e))
-    steps = all(one.steps and any(rate > 0 for rate in one.rates) for one in watched)
-    if not watched or moved or not steps or not any(one.gradient_norm for one in watched):
+    """Nothing ever comes back changed: the optimiser holds a copy, or another object is returned (O8, B4); or, where no
+    step is seen in a network that PyTorch trains, there is none (D7)."""
+    every = visits(e)
+    if len(every) < 2 or any(visit.norm or not visit.finite or not visit.examples for visit in every):
         return None
+    watched = [visit.watched for visit in every]
+    stepped = all(one.steps and any(rate > 0 for rate in one.rates) for one in watched)
+    if any(one.steps for one in watched) and not (stepped and any(one.gradient_norm for one in watched)):
+        return None  # steps at a rate or with a gradient of 0 are another fault
+    idle = not stepped and "model" in e.facts.offers
+    after = f", after {sum(one.steps or 0 for one in watched)} steps" if stepped else ""
     return Finding(
-        "O8",
+        "D7" if idle else "O8",
         Certainty.FOUND,
-        f"{sum(one.steps or 0 for one in watched)} steps are taken, and every client returns exactly what it received.",
+        f"In {len(every)} visits every client returns exactly what it received{after}.",
         (Measured("size of the updates", "M07", "exactly 0", "above 0"),),
-        "Build the optimiser from the parameters of the model that is returned, after its last change.",
-        also=("B4",),
+        "Take at least one step in every visit: make batches no larger than a client."
+        if idle
+        else "Build the optimiser from the parameters of the model that is returned, after its last change.",
+        also=("O8", "B4") if idle else ("B4",),
         where=place(e, "fit"),
         weight=max(misses(e), 0.3),
-        hides=frozenset({"O1", "K1", "K5", "O7", "P1", "C1", "E5", "E10", "D5"}),
+        hides=frozenset({"O1", "K1", "K5", "O7", "P1", "C1", "E5", "E10", "D5", "X1"}),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
-from fedlens.diagnosis.signs.reading import early, effect, gained, lines, middle, points, underperforms
+from fedlens.diagnosis.signs.reading import early, effect, gained, lines, middle, outcome, points, underperforms
 
 LEAST = 0.04  # accuracy that dealing again must gain: less is no answer to a failure
 
@@ -15,10 +15,15 @@ def labels_are_skewed(e: Evidence) -> Finding | None:
     Measured by M19, the same samples dealt again IID with all else equal; M11 and M08 describe it. Only the re-deal is
     proof: skewed jobs often train well, and late updates are orthogonal on healthy jobs too.
     """
-    found = effect(e, "iid")
+    whole = None if e.trials is None else e.trials.whole
+    found = effect(e, "iid") if whole is None else whole
     if found is None or not found.clear or found.gain < LEAST or not underperforms(e):
         return None
-    evidence = [gained(e, "iid", "dealt again IID")]
+    rounds = e.facts.rounds if whole is not None else dealt.rounds if (dealt := outcome(e, "iid")) is not None else 0
+    evidence = [gained(e, "iid", "dealt again IID, early" if whole is not None else "dealt again IID")]
+    if whole is not None:
+        told = f"{100 * whole.gain:+.1f} points (standard error {100 * whole.error:.1f}, {whole.n} seed)"
+        evidence.append(Measured("dealt again IID, all rounds", "M19", told, "within two standard errors of 0"))
     if e.data is not None and e.data.counts:
         null = f"{e.data.skew_null:.2f} by chance"
         evidence.append(Measured("labels from the whole, total variation", "M11", f"{e.data.skew:.2f}", null))
@@ -28,7 +33,7 @@ def labels_are_skewed(e: Evidence) -> Finding | None:
     return Finding(
         "P1",
         Certainty.SUPPORTED,
-        f"Clients' data differ: dealt again IID the same samples gain {points(found.gain)}.",
+        f"Clients' data differ: dealt again IID the same samples gain {points(found.gain)} in {rounds} rounds.",
         lines(*evidence),
         "Momentum on the server, more clients a round, or a method for skewed labels (FedLC, FedYogi, SCAFFOLD); try "
         "several at equal budget, since none helps everywhere.",

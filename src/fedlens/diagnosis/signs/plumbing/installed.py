@@ -29,14 +29,20 @@ def aggregate_is_not_installed(e: Evidence) -> Finding | None:
         lines.append(Measured("sum of the effective weights", "M03", number(found.seen.total), number(_rate(e))))
     if still:
         lines.append(Measured(f"the model's move in {len(full)} rounds", "M02", "exactly 0", percent(moves)))
+    says = "The server never installs the aggregate: the model after a round is the one before it."
+    late = not still and any(one.moved for one in full)
+    if late:
+        says = (
+            "The aggregate comes too late: the server returns the model that it had, and the aggregate a round later."
+        )
     return Finding(
         "B2",
         Certainty.FOUND,
-        "The server never installs the aggregate: the model after a round is the one before it.",
+        says,
         tuple(lines),
         "Return the aggregate from the server's step, and load it into the model that is sent and evaluated.",
         source="catalogue",
-        also=("E5",),
+        also=("A8",) if late else ("E5",),
         treatment="reference-aggregator",
         where=place(e, "aggregate"),
         weight=severity(e, 0.5),

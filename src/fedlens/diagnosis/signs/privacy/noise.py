@@ -21,6 +21,7 @@ from fedlens.diagnosis.signs.reading import (
 )
 
 DROWNED = HONEST | {"E10"}
+FULL = 2  # rounds in which uploads are looked at closely
 LOOSE = 3.0  # clip by the median update from which the bound, and so the noise, is too large
 
 
@@ -30,6 +31,8 @@ def noise_drowns_updates(e: Evidence) -> Finding | None:
     Measured by M21, noise by signal over sqrt(rounds), and by the same job without noise (M20). Healthy: below 2; a
     ratio above 1 in one round is no fault. Noise that nobody declared is found where it is that large.
     """
+    if (found := _in_every_upload(e)) is not None:
+        return found
     over, once, off = accumulated(e), ratio(e), effect(e, "noise-off")
     if over is None or once is None:
         return None
@@ -80,3 +83,29 @@ def _loose(e: Evidence) -> float | None:
     if not clip or not usual or not noisy(e) or in_uploads(e):
         return None
     return clip / usual if clip > LOOSE * usual else None
+
+
+def _in_every_upload(e: Evidence) -> Finding | None:
+    """Uploads that are noise by their looks, which nobody declared: one spread in all entries, and tails like a bell's.
+
+    Healthy updates differ from entry to entry by factors.
+    """
+    seen = [visit for one in e.rounds[:FULL] for visit in one.visits if visit.finite and visit.norm > 0]
+    noise = [visit.noise for visit in seen if visit.noise > 0]
+    if noisy(e) or e.facts.declared.dp or len(noise) < 2 or 2 * len(noise) < len(seen):
+        return None
+    spread = middle(noise) or 0.0
+    return Finding(
+        "V1",
+        Certainty.FOUND,
+        f"{len(noise)} of {len(seen)} uploads are noise that is declared nowhere: every entry of them has the standard "
+        f"deviation {number(spread)}.",
+        (Measured("uploads whose numbers are alike in all entries, as noise is", "M21", f"{len(noise)}", "none"),),
+        "Declare the noise, bound updates before it, and make it small beside the mean update; or take it out.",
+        source="McMahan et al. 2018",
+        also=("V3",),
+        treatment="reference-client",
+        where=place(e, "fit"),
+        weight=severity(e),
+        hides=DROWNED | {"A9", "C2", "X1"},
+    )

@@ -1,0 +1,95 @@
+"""Which trials are worth their time, by what is known."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "signs"))
+from evidence_of import bare, effect, facts, job, labels, outcome, rounds, trials
+
+from fedlens.diagnosis.counterfactuals import _first_knobs, _later_knobs, _pooled_fails, _short, on_its_way
+from fedlens.diagnosis.evidence import Outcome
+
+ALWAYS = ("iid", "pooled-samples", "pooled-depth", "lr*3", "lr/3")
+
+
+def test_a_healthy_job_is_not_short() -> None:
+    assert not _short(job()) and not _short(bare())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trials": trials(job=outcome(0.78))},  # 7 points below the reference
+        {"trials": trials(job=outcome(0.85), knobs={"iid": outcome(0.92)})},
+        {"trials": trials(job=outcome(0.7), reference=outcome(0.7), knobs={}, best=0.86)},  # 16 below the ceiling
+        {"trials": trials(job=outcome(float("nan")))},
+        {"rounds": rounds(2, finite=False)},
+    ],
+    ids=["the reference", "the re-deal", "the ceiling", "nan", "a round without numbers"],
+)
+def test_a_job_below_what_others_reach_is_short(changes: dict[str, Any]) -> None:
+    assert _short(job(**changes))
+
+
+def test_a_few_points_are_no_shortfall() -> None:
+    assert not _short(job(trials=trials(job=outcome(0.82))))
+
+
+def test_pooled_training_far_below_the_ceiling_is_no_matter_of_federation() -> None:
+    assert not _pooled_fails(job()) and not _pooled_fails(bare())
+    poor = trials(knobs={"pooled-samples": outcome(0.5)}, best=0.5, best_rate_outcome=None)
+    assert _pooled_fails(job(trials=poor))  # a simple probe reaches 0.85
+    lost = trials(knobs={"pooled-samples": outcome(0.84, finite=False)})
+    assert _pooled_fails(job(trials=lost))
+    hard = {"trials": replace(poor, reference=None), "labels": labels(learnable=0.55)}
+    assert not _pooled_fails(job(**hard))
+
+
+@pytest.mark.parametrize(
+    "declared, knobs",
+    [
+        ({}, ()),
+        ({"dp": {"clip": 1.0, "noise": 0.5}}, ("noise-off", "clip-off")),
+        ({"dp": {"clip": 1.0, "noise": 0.0}}, ("clip-off",)),
+        ({"codec": "topk:0.01"}, ("codec-off",)),
+        ({"mu": 0.1}, ("mu=0",)),
+        ({"mu": 0.0}, ()),
+    ],
+)
+def test_a_declared_part_is_tried_without(declared: dict[str, Any], knobs: tuple[str, ...]) -> None:
+    e = replace(job(), facts=facts(declared, norms={}))
+    assert set(_first_knobs(e)) == {*ALWAYS, *knobs}
+
+
+@pytest.mark.parametrize("norm", ["BatchNorm1d", "BatchNorm2d", "SyncBatchNorm"])
+def test_batch_norm_is_tried_with_groups_and_recalibrated(norm: str) -> None:
+    with_norm = replace(job(), facts=facts(norms={norm: 3}))
+    assert set(_first_knobs(with_norm)) == {*ALWAYS, "norm-group", "recalibrated"}
+    for norms in ({"GroupNorm": 2}, {}, None):
+        assert set(_first_knobs(replace(job(), facts=facts(norms=norms)))) == set(ALWAYS)
+
+
+def test_remedies_for_skew_are_tried_where_the_redeal_gains_and_rates_elsewhere() -> None:
+    helped = job(trials=trials(effects={"iid": effect(0.1)}))
+    assert _later_knobs(helped) == ("server-momentum", "fewer-steps", "full-participation")
+    assert _later_knobs(job(trials=trials(effects={"iid": effect(0.005)}))) == ("best-rate",)
+    assert _later_knobs(job(trials=trials(effects={"iid": effect(0.1, error=0.08)}))) == ("best-rate",)
+    assert _later_knobs(job(trials=trials(effects={}))) == ("best-rate",)
+
+
+def rising(*curve: float) -> Any:
+    """A job of 20 rounds after these; the ceiling is 0.86."""
+    return job(trials=trials(job=Outcome((curve[-1],), len(curve), 0.3, curve=curve)))
+
+
+def test_a_job_that_will_get_there_is_on_its_way() -> None:
+    """Six of 20 rounds, 5 points a round: half that pace for 14 rounds more is 35 points."""
+    assert on_its_way(rising(0.3, 0.35, 0.4, 0.45, 0.5, 0.55))
+    assert not on_its_way(rising(0.3, 0.31, 0.32, 0.33, 0.34, 0.35))  # 7 points
+    assert not on_its_way(rising(0.5, 0.5, 0.5, 0.5, 0.5, 0.5))
+    assert not on_its_way(rising(0.3, 0.4, 0.5))  # too few rounds to have a pace
+    assert not on_its_way(rising(0.1, 0.3, 0.4, float("nan"))) and not on_its_way(bare())
