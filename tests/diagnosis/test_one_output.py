@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from fedlens.diagnosis.probes.aggregation import examine_aggregation
+from fedlens.diagnosis.probes.evaluating import examine_evaluating
 from fedlens.diagnosis.subject.patient import Subject
 from fedlens.diagnosis.trials import run_trials
 from fedlens.diagnosis.trials.lend import admit
@@ -109,3 +110,14 @@ def test_a_sound_server_stays_sound_where_visits_blow_up(kind: type) -> None:
 def test_a_server_that_replaces_the_model_by_small_updates_is_still_seen() -> None:
     whole = subject(Replacing)
     assert examine_aggregation(whole, whole.fresh().facts()).current == pytest.approx(0, abs=1e-3)
+
+
+class ManyMetrics(OneOutput):
+    def evaluate(self, state, round):
+        return {"f1": 0.3, "precision": 0.2, "accuracy": 0.5}
+
+
+def test_of_several_metrics_the_accuracy_is_the_one_that_is_checked() -> None:
+    whole = subject(ManyMetrics)
+    patient = whole.fresh()
+    assert examine_evaluating(whole, patient.facts(), None, [(1, patient.init)]).metric == "accuracy"

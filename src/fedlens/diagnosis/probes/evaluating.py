@@ -132,7 +132,7 @@ def _metric(told: Sequence[Mapping[str, float]]) -> str:
     if not named:
         do = "Return the accuracy under a name such as accuracy or test_acc."
         raise ConfigurationError("evaluate reports no accuracy", where="evaluate", seen=", ".join(names), do=do)
-    return min(named, key=standing)
+    return min(named, key=lambda name: (standing(name), "acc" not in name.lower()))
 
 
 def _up_to(n: int, size: int | None) -> int | None:
