@@ -136,13 +136,18 @@ def test_a_part_that_raises_is_named_with_its_line_and_the_rest_is_examined(name
     assert found.seconds.keys() >= {"participation", "the aggregator", "rounds of the job"}
 
 
-@pytest.mark.parametrize("name", ("init", "model"))
-def test_a_job_without_a_first_model_or_network_is_refused_in_four_parts(name):
+def test_a_job_without_a_first_model_is_refused_in_four_parts():
     with pytest.raises(Ailing) as refused:
-        told(broken(name, fails))
+        told(broken("init", fails))
     assert refused.value.exit_code == 1
     assert refused.value.problems[0].seen
     assert refused.value.problems[0].do
+
+
+def test_a_network_that_cannot_be_made_costs_only_what_needs_it():
+    found = told(broken("model", fails))
+    assert "model" not in found.evidence.facts.offers and len(found.evidence.rounds) > 1
+    assert "model" in missing(found)
 
 
 def hangs(self, *given):

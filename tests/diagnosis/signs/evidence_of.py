@@ -259,7 +259,7 @@ def evaluating(**changes: Any) -> Evaluating:
 
 
 def log(**changes: Any) -> Log:
-    """A curve that rose and levelled."""
+    """A curve that rose and levelled; its mean is left out, so that the trials alone say what the job reaches."""
     values = (0.3, 0.5, 0.7, 0.8, 0.83, 0.85, 0.845, 0.851, 0.849, 0.85)
     base = Log(
         values=values,
@@ -271,7 +271,6 @@ def log(**changes: Any) -> Log:
         noise=0.004,
         last=0.85,
         best=0.851,
-        mean_last=0.85,
         chance=0.1,
     )
     return replace(base, **changes)

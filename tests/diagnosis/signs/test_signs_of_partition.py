@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
-from evidence_of import bare, data, effect, job, outcome, round_of, rounds, trials, visit
+from evidence_of import bare, data, effect, evaluating, facts, job, outcome, round_of, rounds, trials, visit
 
 from fedlens.diagnosis import Certainty, Evidence
 from fedlens.diagnosis.signs.partition import SIGNS
+from fedlens.diagnosis.signs.partition.cut import hold_out_is_cut_from_sorted_examples
 from fedlens.diagnosis.signs.partition.overlap import examples_are_dealt_twice
 from fedlens.diagnosis.signs.partition.skew import labels_are_skewed
 from fedlens.diagnosis.signs.partition.tiny import clients_are_empty
@@ -65,3 +66,15 @@ def test_small_clients_of_a_job_that_diverges_as_a_whole_are_not_to_blame() -> N
     lost = (round_of(1), round_of(2, visits=tuple(visit(c, finite=False) for c in range(4)), finite=False))
     finding = clients_are_empty(job(data=data(single=(2,)), rounds=lost))
     assert finding is not None and finding.certainty is Certainty.NOTED
+
+
+def test_a_hold_out_of_sorted_examples_is_only_consistent_with_one_class() -> None:
+    said = facts({"metric": "mean validation accuracy of the clients"})
+    other, sorted_by_class = evaluating(matches="none"), data(order_run={0: 8.0, 1: 9.0, 2: 10.0})
+    finding = hold_out_is_cut_from_sorted_examples(job(facts=said, evaluating=other, data=sorted_by_class))
+    assert finding is not None and (finding.cause, finding.certainty) == ("P3", Certainty.CONSISTENT)
+    assert hold_out_is_cut_from_sorted_examples(job(facts=said, evaluating=other)) is None  # shuffled
+    assert (
+        hold_out_is_cut_from_sorted_examples(job(facts=said, data=sorted_by_class)) is None
+    )  # it is the test accuracy
+    assert hold_out_is_cut_from_sorted_examples(job(evaluating=other, data=sorted_by_class)) is None  # of no client

@@ -37,8 +37,9 @@ def judged(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], tuple[Find
 
 
 def breaks(one: Finding) -> bool:
-    """Whether something exact is broken in the job itself; a wrong report (E) explains no failure."""
-    return one.certainty is Certainty.FOUND and not one.cause.startswith("E")
+    """Whether something exact is broken that a model may fall short by; a wrong report, or known examples, is not."""
+    explains_nothing = one.cause.startswith("E") or one.cause in ("D6", "D9", "P2", "P3")
+    return one.certainty is Certainty.FOUND and not explains_nothing
 
 
 def _above(other: Finding, one: Finding) -> bool:

@@ -102,7 +102,9 @@ def _harmful(e: Evidence) -> tuple[int, ...]:
     if usual is None or usual < 0.02 or len(gains) < 4:
         return ()
     spread = middle(abs(one - usual) for one in typical) or 0.0  # wide where a large rate makes clients overshoot
-    return tuple(client for client, found in gains.items() if max(found) < min(HARM, usual - OUTSIDE * spread))
+    bound = min(HARM, usual - OUTSIDE * spread)
+    # One visit in a bad round, with dropout or a large rate, is chance.
+    return tuple(client for client, found in gains.items() if len(found) > 1 and max(found) < bound)
 
 
 def _explained(e: Evidence, clients: tuple[int, ...]) -> bool:

@@ -32,7 +32,7 @@ def parameters_stand_still(e: Evidence) -> Finding | None:
     named = sorted(still)
     return Finding(
         "K3" if unreached else "O8",
-        Certainty.NOTED if not ails(e) else Certainty.FOUND if sure else Certainty.CONSISTENT,
+        Certainty.NOTED if unreached or not ails(e) else Certainty.FOUND if sure else Certainty.CONSISTENT,
         f"{len(still)} of {len(parameters)} parameters never move at any client ({listed(named)}).",
         (Measured("parameters that no visit moves", "M30", f"{len(still)} of {len(parameters)}", "0, or declared"),),
         "Build the optimiser after the last change of the model, from its own parameters; declare what is frozen.",

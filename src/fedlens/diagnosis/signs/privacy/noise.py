@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.evidence import Evidence, Visit
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.privacy.amount import HEAVY, accumulated, in_uploads, ratio
 from fedlens.diagnosis.signs.reading import (
@@ -85,13 +85,19 @@ def _loose(e: Evidence) -> float | None:
     return clip / usual if clip > LOOSE * usual else None
 
 
+def _reach(visit: Visit) -> float:
+    """How far steps that are scaled entry by entry (Adam and its kin) move each entry at most: all by about as much."""
+    seen = visit.watched
+    return sum(seen.rates) if seen.optimizer not in (None, "SGD") else 0.0
+
+
 def _in_every_upload(e: Evidence) -> Finding | None:
     """Uploads that are noise by their looks, which nobody declared: one spread in all entries, and tails like a bell's.
 
     Healthy updates differ from entry to entry by factors.
     """
     seen = [visit for one in e.rounds[:FULL] for visit in one.visits if visit.finite and visit.norm > 0]
-    noise = [visit.noise for visit in seen if visit.noise > 0]
+    noise = [visit.noise for visit in seen if visit.noise > _reach(visit)]
     if noisy(e) or e.facts.declared.dp or len(noise) < 2 or 2 * len(noise) < len(seen):
         return None
     spread = middle(noise) or 0.0

@@ -1,0 +1,24 @@
+"""What a job reaches, and by how much it misses what its data allow."""
+
+import pytest
+from evidence_of import evaluating, job, log, outcome, trials
+
+from fedlens.diagnosis.signs.symptom import ails, misses, reached
+
+
+def test_a_short_trial_does_not_stand_for_the_whole_run() -> None:
+    """The trial ends at 0.4 after a few rounds; the job's own log, of the test data, at 0.85 after all of them."""
+    early = trials(job=outcome(0.4), reference=outcome(0.4), knobs={}, best=0.88)
+    assert reached(job(trials=early, log=log(mean_last=0.85))) == 0.85
+    assert misses(job(trials=early, log=log(mean_last=0.85))) == pytest.approx(0.03)
+    assert not ails(job(trials=early, log=log(mean_last=0.85)))
+    assert reached(job(trials=early, log=log(mean_last=85.0, scale="percent"))) == 0.85
+
+
+def test_a_log_of_something_else_proves_nothing() -> None:
+    early = trials(job=outcome(0.4), reference=outcome(0.4), knobs={}, best=0.88)
+    assert reached(job(trials=early, log=log(mean_last=0.85), evaluating=evaluating(matches="train"))) == pytest.approx(
+        0.4
+    )
+    assert reached(job(trials=early, log=log(mean_last=85.0, scale="count"))) == pytest.approx(0.4)
+    assert ails(job(trials=early, log=log(mean_last=0.85), evaluating=None))
