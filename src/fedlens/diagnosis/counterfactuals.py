@@ -18,7 +18,7 @@ FAILS = 0.15  # the same, below the highest accuracy that anything reached
 BUDGET = 0.6  # of a training run, for the trials of one call
 SEARCH = 1.5  # the same for a search over rates
 LONGEST = 60.0  # seconds that a course over all rounds may take beyond what the job itself takes
-LEAST = 10.0  # seconds that trials may take in any case
+LEAST = 5.0  # seconds that trials may take in any case
 
 
 def counterfactuals(x: Examination, *, exact: bool) -> None:

@@ -1,6 +1,7 @@
 """Signs of the local step, on made-up rates and trials of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -252,3 +253,10 @@ def test_unequal_steps_are_only_ever_noted() -> None:
     assert certainty(steps_are_unequal(ailing(rounds=uneven))) is Certainty.NOTED
     even = rounds(2, visits=tuple(visit(c, watched=watched(steps=10 + 10 * c)) for c in range(4)))
     assert steps_are_unequal(ailing(rounds=even)) is None
+
+
+def test_what_a_codec_leaves_out_is_not_frozen() -> None:
+    """Zeros are counted in the first round watched; the later ones say 0 of them."""
+    first, *others = still("1.weight")
+    sparse = tuple(replace(one, zero=0.999) for one in first.visits)
+    assert parameters_stand_still(ailing(rounds=(replace(first, visits=sparse), *others))) is None

@@ -16,9 +16,11 @@ def parameters_stand_still(e: Evidence) -> Finding | None:
     Measured by M30: parameters that come back from every visit as they went. What is declared frozen or local, or what
     the network itself holds fast, is no fault. Where all stand still and steps are taken, it is B4.
     """
-    seen = [visit for visit in visits(e) if visit.finite and visit.size > 0 and visit.zero < SPARSE]
+    seen = [visit for visit in visits(e) if visit.finite and visit.size > 0]
     if not seen:
         return _all_still(e)
+    if any(visit.zero > SPARSE for visit in seen):  # counted in the first rounds alone
+        return None
     declared = (*e.facts.declared.frozen, *e.facts.declared.local_entries)
     still = set.intersection(*(set(visit.still) for visit in seen))
     still = {name for name in still if not name.startswith(tuple(declared) or ("\0",))}
