@@ -3,6 +3,7 @@
 import pytest
 from evidence_of import evaluating, job, log, outcome, trials
 
+from fedlens.diagnosis.signs.reading import underperforms
 from fedlens.diagnosis.signs.symptom import ails, misses, reached
 
 
@@ -22,3 +23,11 @@ def test_a_log_of_something_else_proves_nothing() -> None:
     )
     assert reached(job(trials=early, log=log(mean_last=85.0, scale="count"))) == pytest.approx(0.4)
     assert ails(job(trials=early, log=log(mean_last=0.85), evaluating=None))
+
+
+def test_a_job_that_ends_above_what_short_trials_reach_was_only_early() -> None:
+    """After ten rounds 0.6, dealt again IID 0.8; its own log ends at 0.85: not short. One that ends at 0.7 is."""
+    early = trials(job=outcome(0.6), reference=outcome(0.6), knobs={"iid": outcome(0.8)})
+    assert not underperforms(job(trials=early, log=log(mean_last=0.85)))
+    assert underperforms(job(trials=early, log=log(mean_last=0.7)))
+    assert underperforms(job(trials=early, log=None))

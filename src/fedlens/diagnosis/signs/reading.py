@@ -106,9 +106,21 @@ def noise(e: Evidence) -> float:
 
 
 def underperforms(e: Evidence) -> bool:
-    """Whether the job is short by more than chance; False where nothing could be tried."""
-    gap = short(e)
-    return gap is not None and gap > noise(e)
+    """Whether the job is short by more than chance; False where nothing could be tried, and where its own log ends as
+    high as trials of fewer rounds: then it was only early."""
+    gap, end = short(e), printed(e)
+    if gap is None or gap <= noise(e):
+        return False
+    others = [] if e.trials is None else [*e.trials.knobs.items(), ("reference", e.trials.reference)]
+    same = [one.mean for name, one in others if one is not None and one.values and not name.startswith("pooled")]
+    return end is None or end < max(same, default=1.0)
+
+
+def printed(e: Evidence) -> float | None:
+    """The mean of the last logged accuracies, if what is reported is the accuracy on the test data."""
+    if e.log is None or e.log.mean_last is None or e.evaluating is None or e.evaluating.matches != "test":
+        return None
+    return {"fraction": e.log.mean_last, "percent": e.log.mean_last / 100}.get(e.log.scale)
 
 
 def at_chance(e: Evidence) -> bool:

@@ -5,24 +5,17 @@ from __future__ import annotations
 import math
 
 from fedlens.diagnosis.evidence import Evidence
-from fedlens.diagnosis.signs.reading import noise, outcome
+from fedlens.diagnosis.signs.reading import noise, outcome, printed
 
 
 def reached(e: Evidence) -> float | None:
     """The accuracy of the job: of its trial, or of its own log, which goes to the end, where that is of the test data;
     else of the last round that was examined."""
-    job, printed = outcome(e, "job"), _printed(e)
+    job, end = outcome(e, "job"), printed(e)
     if job is not None:
-        return job.mean if printed is None or math.isnan(job.mean) else max(job.mean, printed)
+        return job.mean if end is None or math.isnan(job.mean) else max(job.mean, end)
     exams = [one.exam.accuracy for one in e.rounds if one.exam is not None]
     return exams[-1] if exams else None
-
-
-def _printed(e: Evidence) -> float | None:
-    """The mean of the last logged accuracies, if what is reported is the accuracy on the test data."""
-    if e.log is None or e.log.mean_last is None or e.evaluating is None or e.evaluating.matches != "test":
-        return None
-    return {"fraction": e.log.mean_last, "percent": e.log.mean_last / 100}.get(e.log.scale)
 
 
 def ceiling(e: Evidence) -> float | None:

@@ -6,7 +6,7 @@ from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import early, effect, gained, lines, middle, outcome, points, underperforms
 
-LEAST = 0.04  # accuracy that dealing again must gain: less is no answer to a failure
+LEAST = 0.05  # accuracy that dealing again must gain: less is no answer to a failure
 
 
 def labels_are_skewed(e: Evidence) -> Finding | None:
