@@ -154,3 +154,24 @@ def test_logs_are_told_by_their_ending_and_must_exist(tmp_path: Path) -> None:
     (tmp_path / "run.bin").write_text("0.5")
     assert is_log(str(tmp_path / "run.log"))
     assert not is_log(str(tmp_path / "run.bin")) and not is_log(str(tmp_path / "other.log"))
+
+
+def test_functions_and_classes_that_refer_to_themselves_are_looked_at_once(tmp_path: Path) -> None:
+    code = """
+def outer():
+    def again(depth=0):
+        return again(depth - 1) if depth else 0
+    return again
+
+again = outer()
+
+class Node:
+    pass
+
+Node.parent = Node
+
+def make_job(seed=0):
+    return None
+"""
+    (tmp_path / "loops.py").write_text(code)
+    subject_of(f"{tmp_path / 'loops.py'}:make_job")

@@ -31,15 +31,14 @@ def counterfactuals(x: Examination, *, exact: bool) -> None:
     _run(x, ("iid", "pooled-samples"), (0,), job)
     if exact or x.evidence.trials is None or not _short(x.evidence):
         return
-    if _pooled_fails(x.evidence):  # then it is no matter of federation
-        if on_its_way(x.evidence):
-            return
+    if not _pooled_fails(x.evidence):
+        _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
+        if more := _later_knobs(x.evidence):
+            _run(x, more, (0, 1, 2), job)
+    elif not on_its_way(x.evidence):  # a matter of the network and its rate before any federation
         _run(x, ("best-rate",), (0,), job, SEARCH)
-        return
-    _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
-    if more := _later_knobs(x.evidence):
-        _run(x, more, (0, 1, 2), job)
-    if x.length < facts.rounds and any(one.cause == "P1" for one in x.findings()):
+    dealt = effect(x.evidence, "iid")
+    if x.length < facts.rounds and dealt is not None and dealt.clear and dealt.gain > SHORT:
         _over_all_rounds(x)
 
 
@@ -71,7 +70,7 @@ def _run(x: Examination, wanted: tuple[str, ...], seeds: tuple[int, ...], job: O
 def _over_all_rounds(x: Examination) -> None:
     """Whether heterogeneity still costs anything at the end of as many rounds as the job has."""
     e, rounds = x.evidence, x.evidence.facts.rounds
-    assert e.trials is not None  # P1 was found by them
+    assert e.trials is not None  # they gave the effect
     if (x.ran.seconds / x.length) * rounds > max(LONGEST, x.run_seconds or 0.0):
         return
     with x.part("the re-deal over all rounds"):

@@ -100,20 +100,26 @@ def _in_package(name: str, at: Path, folder: Path) -> bool:
 
 def _keeps_nothing(module: ModuleType) -> bool:
     """Whether nothing that the module holds can remember a call: functions, classes, numbers and words alone."""
-    return all(_remembers_nothing(value) for name, value in vars(module).items() if not name.startswith("__"))
+    seen: set[int] = set()
+    return all(_remembers_nothing(value, seen) for name, value in vars(module).items() if not name.startswith("__"))
 
 
-def _remembers_nothing(value: Any) -> bool:
+def _remembers_nothing(value: Any, seen: set[int]) -> bool:
+    """`seen`: what is being looked at already, by id: functions and classes refer to themselves and to each other."""
+    if id(value) in seen:
+        return True
+    if isinstance(value, type | FunctionType):
+        seen.add(id(value))
     if isinstance(value, type):
-        return all(_remembers_nothing(one) for name, one in vars(value).items() if not name.startswith("__"))
+        return all(_remembers_nothing(one, seen) for name, one in vars(value).items() if not name.startswith("__"))
     if isinstance(value, FunctionType):
         defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
         held = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
-        return not vars(value) and all(_remembers_nothing(one) for one in (*defaults, *held))
+        return not vars(value) and all(_remembers_nothing(one, seen) for one in (*defaults, *held))
     if isinstance(value, nn.Module):  # a loss, for instance
         return not any(True for _ in value.parameters()) and not any(True for _ in value.buffers())
     if isinstance(value, tuple | frozenset):
-        return all(_remembers_nothing(one) for one in value)
+        return all(_remembers_nothing(one, seen) for one in value)
     fixed = (ModuleType, BuiltinFunctionType, str, bytes, int, float, bool, type(None), Path, property, torch.dtype)
     return isinstance(value, (*fixed, staticmethod, classmethod))
 

@@ -17,7 +17,7 @@ def labels_are_skewed(e: Evidence) -> Finding | None:
     """
     whole = None if e.trials is None else e.trials.whole
     found = effect(e, "iid") if whole is None else whole
-    if found is None or not found.clear or found.gain < LEAST or not underperforms(e):
+    if found is None or not found.clear or found.gain < LEAST or (whole is None and not underperforms(e)):
         return None
     rounds = e.facts.rounds if whole is not None else dealt.rounds if (dealt := outcome(e, "iid")) is not None else 0
     evidence = [gained(e, "iid", "dealt again IID, early" if whole is not None else "dealt again IID")]
