@@ -168,7 +168,7 @@ def listed(items: Sequence[object], most: int = 3) -> str:
 
 def row(values: Sequence[float], most: int = 5) -> str:
     """Coefficients: "[1, 0, 0, 0, ... 10]" with their count where there are many."""
-    shown = ", ".join(number(value) for value in values[:most])
+    shown = ", ".join(number(0.0 if abs(value) < 1e-9 else value) for value in values[:most])
     return f"[{shown}]" if len(values) <= most else f"[{shown}, ...], {len(values)} in all"
 
 

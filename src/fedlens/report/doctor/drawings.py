@@ -80,6 +80,8 @@ def agreement(told: Told) -> Figure | None:
         sizes.plot([one["number"]] * len(every), every, ".", color=BLUE, alpha=0.5, markersize=4)
     canvas.title(sizes, "size of each update by the model's")
     sizes.set_yscale("log")
+    sizes.yaxis.set_major_formatter("{x:g}")
+    sizes.yaxis.set_minor_formatter("")
     together.plot(
         numbers, [one["coherence"] for one in rounds], color=BLUE, marker=canvas.marker(numbers), markersize=3
     )
