@@ -15,7 +15,7 @@ def verdicts(seen: Aggregation, declared: str | None, *, counted: bool, lists: b
     """All checks. `counted`: it is told the examples of each upload; `lists`: entries have no names."""
     found = [_weights(seen, declared, counted=counted), _total(seen, declared), _current(seen), _explained(seen)]
     found += [_order(seen), _alone(seen, declared), _counts(seen, declared, counted=counted)]
-    found += [_names(seen), _types(seen, lists=lists), _statistics(seen), _counters(seen, lists=lists), _whole(seen)]
+    found += [_names(seen), _types(seen, lists=lists), _statistics(seen), _counters(seen), _whole(seen)]
     return (*found, _input(seen), _fresh(seen, declared), _broken(seen), _empty(seen))
 
 
@@ -146,12 +146,12 @@ def _statistics(seen: Aggregation) -> Check:
     return Check("running statistics", not odd, _some(odd) or "averaged", "averaged like parameters", why)
 
 
-def _counters(seen: Aggregation, *, lists: bool) -> Check:
+def _counters(seen: Aggregation) -> Check:
     name, wanted = "whole numbers stay whole", "copied, or an average in whole numbers"
     cast = [f"{n}: {a} to {b}" for n, (a, b) in seen.dtypes.items() if not a.startswith("float")]
     if cast:
-        why = "num_batches_tracked is a count: copy one client's or the largest, and keep its type."
-        return Check(name, None if lists else False, _some(cast), wanted, why)
+        why = "num_batches_tracked is a count: copy one client's or the largest. Loading it casts it back, so no harm."
+        return Check(name, None, _some(cast), wanted, why)
     fates = [f"{n}: {_fate(seen, n)}" for n in seen.fates if n.endswith("num_batches_tracked")]
     sums = [one for one in fates if one.endswith(("sum", "other"))]
     return Check(name, None if sums else True, _some(fates) or "there are none", wanted)
