@@ -113,7 +113,7 @@ def _gradients_stay_on():
 @pytest.fixture
 def quickly(monkeypatch):
     """Without counterfactuals, which have tests of their own."""
-    monkeypatch.setattr("fedlens.diagnosis.doctor.counterfactuals", lambda x, exact: None)
+    monkeypatch.setattr("fedlens.diagnosis.doctor.counterfactuals", lambda x: None)
     monkeypatch.setattr("fedlens.diagnosis.doctor.own_code", lambda x: None)
 
 

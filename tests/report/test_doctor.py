@@ -109,9 +109,9 @@ def test_a_healthy_job_is_a_few_lines():
     assert "EVIDENCE" not in text
 
 
-@pytest.mark.parametrize("learnable, says", ((0.2, "NO FAULT FOUND"), (0.9, "NO CAUSE FOUND")))
-def test_a_job_far_below_a_probe_of_its_data_is_not_called_healthy(learnable, says):
-    what = healthy(trials={"job": OUTCOME, "unrun": ["best-rate"]}, labels={"learnable": learnable})
+@pytest.mark.parametrize("remark, says", (("", "NO FAULT FOUND"), ("NO CAUSE FOUND  80 below.", "NO CAUSE FOUND")))
+def test_a_job_far_below_what_its_data_allow_is_not_called_healthy(remark, says):
+    what = {**healthy(trials={"job": OUTCOME, "unrun": ["best-rate"]}), "remark": remark}
     assert says in shown(what)
     assert says in page(what)
     assert "counterfactuals best-rate: there was no time for them" in words(shown(what))
@@ -119,7 +119,7 @@ def test_a_job_far_below_a_probe_of_its_data_is_not_called_healthy(learnable, sa
 
 
 def test_a_job_that_does_not_run_is_not_called_healthy():
-    what = healthy(rounds=[], unexamined=[{"what": "rounds after 0", "why": "fit raised KeyError"}])
+    what = {**healthy(rounds=[]), "remark": "NO VERDICT  The job does not run: fit raised KeyError"}
     assert "The job does not run: fit raised KeyError" in words(shown(what))
 
 

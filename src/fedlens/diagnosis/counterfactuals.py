@@ -21,7 +21,7 @@ LONGEST = 60.0  # seconds that a course over all rounds may take beyond what the
 LEAST = 5.0  # seconds that trials may take in any case
 
 
-def counterfactuals(x: Examination, *, exact: bool) -> None:
+def counterfactuals(x: Examination) -> None:
     """The reference, the same dealt again, pooled; where the job is short and nothing exact is broken, its knobs."""
     facts = x.evidence.facts
     if not facts.offers.issuperset(NEEDED):
@@ -29,7 +29,7 @@ def counterfactuals(x: Examination, *, exact: bool) -> None:
     value = score(x.curve) if x.curve else math.nan
     job = Outcome((value,), len(x.curve), len(x.curve) / facts.rounds, math.isfinite(value), tuple(x.curve))
     _run(x, ("iid", "pooled-samples"), (0,), job)
-    if exact or x.evidence.trials is None or not _short(x.evidence):
+    if x.exact or x.evidence.trials is None or not _short(x.evidence):
         return
     if not _pooled_fails(x.evidence):
         _run(x, _first_knobs(x.evidence), (0, 1, 2), job)

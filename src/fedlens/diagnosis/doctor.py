@@ -28,19 +28,17 @@ from fedlens.diagnosis.finding import Finding
 from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import Declared
 from fedlens.diagnosis.signs import SIGNS
-from fedlens.diagnosis.signs.reading import points
-from fedlens.diagnosis.signs.symptom import misses
 from fedlens.diagnosis.subject.patient import Subject
 from fedlens.diagnosis.treatment import Treated, treat
 from fedlens.diagnosis.verdict.gap import Bar, waterfall
 from fedlens.diagnosis.verdict.judgement import RuledOut, judged, ruled_out
 from fedlens.diagnosis.verdict.plain import plain
+from fedlens.diagnosis.verdict.standing import standing
 from fedlens.errors import ConfigurationError
 
 WORDS = "NO FAULT FOUND"
 LARGE = 5_000_000  # parameters from which all threads are used
 BRIEF = 0.1  # seconds of a whole run below which a cost in runs says nothing
-UNEXPLAINED = 0.15  # accuracy below the ceiling that no page may pass over
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Diagnosis:
     def verdict(self) -> str:
         """The first line: a certainty word and the first suspect's sentence."""
         if not self.suspects:
-            return f"{WORDS}: {self.remark}" if self.remark else WORDS
+            return self.remark or WORDS
         return f"{self.suspects[0].certainty.words} {self.suspects[0].says}"
 
     @property
@@ -100,7 +98,7 @@ def diagnose(subject: Subject, *, fix: bool = False, tell: Told | None = None) -
         some_rounds(x)
         with_models(x)
         data_and_log(x)
-        counterfactuals(x, exact=x.exact)
+        counterfactuals(x)
         own_code(x)
         return _told(x, _treated(x) if fix else ())
 
@@ -164,19 +162,8 @@ def _told(x: Examination, treatments: tuple[Treated, ...]) -> Diagnosis:
     cost = {"runs": spent / run, "first": first / run} if run > BRIEF else {"runs": math.nan, "first": math.nan}
     excluded = ruled_out(x.evidence, suspects)
     bars = waterfall(x.evidence)
-    remark = "" if suspects else _remark(x)
+    remark = "" if suspects else standing(x.evidence)
     return Diagnosis(x.subject.name, suspects, noted, excluded, bars, x.evidence, x.seconds, cost, treatments, remark)
-
-
-def _remark(x: Examination) -> str:
-    """What must stand beside "no fault found"."""
-    if x.played is not None and x.played.failure is not None:
-        problem = x.played.failure.problems[0]
-        return f"but the job itself broke down after {len(x.evidence.rounds)} rounds ({problem.where}: {problem.seen})"
-    far = misses(x.evidence)
-    if far > UNEXPLAINED:
-        return f"but the job stays {points(far)} below what its data allow, and none of what was examined says why"
-    return ""
 
 
 def _silent(stage: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from fedlens.report.doctor.terminal import (
     CERTAINTY,
-    falls_short,
     log_lines,
     mended,
     render_diagnosis,
@@ -35,9 +34,14 @@ def write_diagnosis(told: Mapping[str, Any], path: Path) -> Path:
 
     facts = told["evidence"]["facts"]
     who = f"{facts['clients']} clients, {facts['cohort']} a round, " if facts["clients"] else "a log alone, "
-    shown = {"told": told, "drawings": drawn(told), "words": CERTAINTY, "meta": f"{who}{facts['rounds']} rounds"}
+    shown: dict[str, Any] = {
+        "told": told,
+        "drawings": drawn(told),
+        "words": CERTAINTY,
+        "meta": f"{who}{facts['rounds']} rounds",
+    }
     shown |= {"log": log_lines(told), "after": mended(told)}
-    shown |= {"short": falls_short(told), "missing": unexamined(told)}
+    shown |= {"short": told.get("remark", ""), "missing": unexamined(told)}
     return write_page(rendered("diagnosis_page.html.j2", shown), path)
 
 

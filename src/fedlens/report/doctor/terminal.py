@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LABEL = 13  # characters of the left column
-SHORT = 0.25  # accuracy below a simple probe's from which a job without a suspect is not called healthy
 STYLES = {"found": "bold red", "supported": "bold yellow", "consistent": "yellow", "noted": "dim"}
 CERTAINTY = {
     "found": "FOUND (exact)",
@@ -64,7 +63,7 @@ def _sections(told: Mapping[str, Any]) -> Iterator[tuple[str, RenderableType]]:
 
     suspects = told["suspects"]
     if not suspects:
-        short = falls_short(told)
+        short = told.get("remark")
         yield "VERDICT", Text(short or "NO FAULT FOUND", style="bold yellow" if short else "bold green")
     for place, one in enumerate(suspects):
         yield "VERDICT" if place == 0 else "AND", _verdict(one)
@@ -88,28 +87,6 @@ def _sections(told: Mapping[str, Any]) -> Iterator[tuple[str, RenderableType]]:
         yield "ALSO NOTICED", Text("\n".join(f"{one['says']} ({one['cause']})" for one in told["noted"]), style="dim")
     if missing := unexamined(told):
         yield "NOT EXAMINED", Text("\n".join(f"{one['what']}: {one['why']}" for one in missing), style="dim")
-
-
-def falls_short(told: Mapping[str, Any]) -> str:
-    """The verdict where no cause is found and the job is not healthy either: it does not run, or is nowhere near what a
-    simple probe of its data reaches; "" where there is no such thing to say."""
-    evidence = told["evidence"]
-    if told["suspects"] or not evidence["facts"]["clients"]:
-        return ""
-    if not evidence["rounds"]:
-        why = next((one["why"] for one in evidence["unexamined"] if "round" in one["what"]), "it has no rounds.")
-        return f"NO VERDICT  The job does not run: {why}"
-    trials, labels = evidence["trials"] or {}, evidence["labels"] or {}
-    values, probe = (trials.get("job") or {}).get("values"), labels.get("learnable")
-    if not values or probe is None:
-        return ""
-    here = sum(values) / len(values) if None not in values else 0.0
-    if probe - here < SHORT:
-        return ""
-    return (
-        f"NO CAUSE FOUND  The job falls short all the same: {100 * here:.1f} % after {trials['job']['rounds']} rounds, "
-        f"where a simple probe of its data reaches {100 * probe:.1f} %."
-    )
 
 
 def unexamined(told: Mapping[str, Any]) -> list[Mapping[str, str]]:
