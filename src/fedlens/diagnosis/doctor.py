@@ -27,7 +27,7 @@ from fedlens.diagnosis.examination import (
 from fedlens.diagnosis.finding import Finding
 from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import Declared
-from fedlens.diagnosis.signs import SIGNS
+from fedlens.diagnosis.signs import read
 from fedlens.diagnosis.subject.patient import Subject
 from fedlens.diagnosis.treatment import Treated, treat
 from fedlens.diagnosis.verdict.gap import Bar, waterfall
@@ -136,7 +136,7 @@ def of_log(path: Path, classes: int | None = None, claimed: int | None = None) -
         where={},
     )
     e = Evidence(facts=facts, log=log, unexamined=(Unexamined("everything but the log", "there is nothing else"),))
-    suspects, noted = judged([found for sign in SIGNS if (found := sign(e)) is not None])
+    suspects, noted = judged(read(e)[0])
     cost = {"runs": 0.0, "first": 0.0}
     return Diagnosis(path.name, suspects, noted, (), (), e, {}, cost)
 

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedlens.diagnosis.evidence import Effect, Evidence, Outcome, Round, Trials, Unexamined
 from fedlens.diagnosis.examiner import Examiner
-from fedlens.diagnosis.finding import Certainty, Finding, Sign
+from fedlens.diagnosis.finding import Certainty, Finding
 from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import State
 from fedlens.diagnosis.probes.aggregation import examine_aggregation
@@ -27,7 +27,7 @@ from fedlens.diagnosis.probes.labels import examine_labels
 from fedlens.diagnosis.probes.learning import examine_learning
 from fedlens.diagnosis.probes.participation import examine_participation
 from fedlens.diagnosis.probes.rounds import Played, examine_rounds
-from fedlens.diagnosis.signs import SIGNS
+from fedlens.diagnosis.signs import read
 from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.diagnosis.trials import Ran
 from fedlens.diagnosis.verdict.judgement import breaks
@@ -95,16 +95,11 @@ class Examination:
 
     def findings(self) -> list[Finding]:
         """What all signs say of the evidence so far."""
-        return [found for sign in SIGNS if (found := self._read(sign)) is not None]
-
-    def _read(self, sign: Sign) -> Finding | None:
-        try:
-            return sign(self.evidence)
-        except Exception as error:  # one sign that stumbles over odd evidence must not silence the others
-            what = f"the sign {sign.__name__}"
-            if all(one.what != what for one in self.evidence.unexamined):
-                self.missed(what, f"{type(error).__name__}: {error}")
-            return None
+        found, failed = read(self.evidence)
+        for one in failed:
+            if one not in self.evidence.unexamined:
+                self.missed(*one)
+        return found
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

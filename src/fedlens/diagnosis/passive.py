@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedlens.diagnosis.evidence import Effect, Entry, Evidence, Exam, Facts, Outcome, Round, Trials
-from fedlens.diagnosis.finding import Certainty, Finding, Measured, Sign
+from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.forensics import examine_log
-from fedlens.diagnosis.signs import SIGNS
+from fedlens.diagnosis.signs import SIGNS, read
 from fedlens.diagnosis.subject.ours import declared
 from fedlens.diagnosis.verdict.judgement import judged
 from fedlens.runs import Experiment, load_experiment
@@ -34,16 +34,7 @@ Rows = Sequence[Mapping[str, Any]]
 def findings(experiment: Experiment, summary: Mapping[str, Any], rows: Rows) -> tuple[Finding, ...]:
     """The suspects that a run's rows and references show; () on a healthy run."""
     e = recorded(experiment, summary, rows)
-    signs = (*SIGNS, _nothing_moves, _statistics_fit_nobody)
-    return judged([found for sign in signs if (found := _said(sign, e)) is not None])[0]
-
-
-def _said(sign: Sign, e: Evidence) -> Finding | None:
-    """What `sign` says; nothing where it fails: a finished run is not to be lost to what looks at it."""
-    try:
-        return sign(e)
-    except Exception:
-        return None
+    return judged(read(e, (*SIGNS, _nothing_moves, _statistics_fit_nobody))[0])[0]
 
 
 def completed(diagnosis: Diagnosis, folder: Path) -> Diagnosis:

@@ -2,10 +2,13 @@
 
 Knows: which numbers show which cause, how surely, and which other causes are then mere consequences.
 Does not know: how anything was measured, which finding wins on the page, or how a remedy is proven.
-Offers: SIGNS, every sign in the order of authority.
+Offers: SIGNS, every sign in the order of authority; read, what they say of evidence.
 """
 
-from fedlens.diagnosis.finding import Sign
+from collections.abc import Sequence
+
+from fedlens.diagnosis.evidence import Evidence, Unexamined
+from fedlens.diagnosis.finding import Finding, Sign
 from fedlens.diagnosis.signs import (
     aggregation,
     capacity,
@@ -41,4 +44,18 @@ SIGNS: tuple[Sign, ...] = (
     *drift.SIGNS,
 )
 
-__all__ = ["SIGNS"]
+
+def read(e: Evidence, signs: Sequence[Sign] = SIGNS) -> tuple[list[Finding], list[Unexamined]]:
+    """What `signs` say of `e`, and which could not be read: one that stumbles over odd evidence silences no other."""
+    found, failed = [], []
+    for sign in signs:
+        try:
+            said = sign(e)
+        except Exception as error:
+            failed.append(Unexamined(f"the sign {sign.__name__}", f"{type(error).__name__}: {error}"))
+        else:
+            found += [] if said is None else [said]
+    return found, failed
+
+
+__all__ = ["SIGNS", "read"]
