@@ -190,3 +190,17 @@ def test_findings_below_a_run_name_the_whole_examination():
     Console(file=to, width=100).print(render_findings([FINDING], "runs/a"))
     assert "fedlens diagnose runs/a" in to.getvalue()
     assert "O1" in to.getvalue()
+
+
+def test_a_run_that_was_not_examined_is_not_called_faultless(tmp_path):
+    """Its record shows nothing wrong, and nothing was tried: the page says nothing of a diagnosis."""
+    import json
+
+    from fedlens.report import write_report
+
+    (tmp_path / "status").write_text("done")
+    free = {"suspects": [], "noted": [], "ruled_out": [], "treatments": [], "evidence": None}
+    (tmp_path / "findings.json").write_text(json.dumps(free))
+    assert "NO FAULT FOUND" not in write_report(tmp_path).read_text()
+    (tmp_path / "findings.json").write_text(json.dumps(healthy()))
+    assert "NO FAULT FOUND" in write_report(tmp_path).read_text()
