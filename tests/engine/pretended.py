@@ -17,8 +17,9 @@ from small import experiment
 from torch import nn
 
 from fedlens import Clients, Data, Engine, Local, Model
-from fedlens.engine.cuda import Cuda, resident, slot
+from fedlens.engine.cuda import Cuda, bank, resident, slot, stack
 from fedlens.engine.cuda.device import Host, Queue
+from fedlens.engine.trainer import Trainer
 from fedlens.methods import METHODS
 from fedlens.runs import prepare
 from fedlens.server import Sum
@@ -93,6 +94,12 @@ def bound_far(module: nn.Module, where: torch.device, dtype: torch.dtype) -> Bou
         return bind(moved, dtype)
 
 
+def can_stack_for_real(trainer: Trainer) -> bool:
+    """As stack.can_stack, which tries a model out on the CPU."""
+    with unset_fake_temporarily():
+        return stack.can_stack(trainer)
+
+
 REAL: list[nn.Module] = []
 FEW = {"clients": Clients(count=3, cohort=2), "local": Local(batch=10)}
 STILL = {"model": Model("small:conv_bn_without_dropout"), **FEW}
@@ -108,6 +115,16 @@ CASES = {
     name: {**(KEPT if METHODS[name]().personal else STILL), "method": METHODS[name]()}
     for name in ("scaffold", "fedlc", "moon", "fedsam", "fedbn", "fedrep", "ditto")
 }
+BANK = {"model": Model("small-cnn"), "local": Local(batch=10), "clients": Clients(count=4, cohort=3)}
+BANKED = {
+    "a bank": {**BANK, "data": Data("small:split", augment="crop-flip-cutout"), "local": CASES["kept"]["local"]},
+    "a bank, scaffold": {
+        **BANK,
+        "method": "scaffold",
+        "clients": Clients(count=4, cohort=3, attackers=2, attack="gaussian:2.0"),
+    },
+    "a bank, fedper": {**BANK, "method": "fedper", "clients": Clients(count=4, cohort=3, holdout=0.2)},
+}
 
 
 def tried(changes: dict[str, object]) -> str:
@@ -115,7 +132,8 @@ def tried(changes: dict[str, object]) -> str:
     engine = Engine(threads=1, kind="sequential", together=1, layout="channels-last")
     federation = prepare(experiment(**{**changes, "engine": engine}))
     REAL[:] = [federation.engine.trainer.bound.module]
-    cuda, start = Cuda(**{**vars(federation.engine), "slots": 2, "device": Far()}), federation.start
+    here = {"slots": 2, "device": Far(), "together": 2 if changes in BANKED.values() else 1}
+    cuda, start = Cuda(**{**vars(federation.engine), **here}), federation.start
     first = cuda.trainer.method.server_memory
     server = {name: torch.full_like(start.vector[: start.layout.trained], value) for name, value in first.items()}
     try:
@@ -135,6 +153,8 @@ def tried(changes: dict[str, object]) -> str:
     sums = [total.total for total in again.sums.values() if isinstance(total, Sum)]
     if any(one.device.type != "cpu" for one in [*states, *sums, *again.integers.values()]):
         return "a result stays on the device"
+    if (cuda._here._bank is not None) != (cuda.together > 1):
+        return "a bank was used for what it is not for, or not used for what it is"
     if cuda._here.trainer.bound.vector.device.type != "far":
         return "nothing was done on the device"
     return ""
@@ -143,5 +163,6 @@ def tried(changes: dict[str, object]) -> str:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     answers()
-    slot.bound_on = resident.bound_on = bound_far
-    print(json.dumps({name: tried(changes) for name, changes in CASES.items()}))
+    resident.can_stack = can_stack_for_real
+    slot.bound_on = resident.bound_on = bank.bound_on = bound_far
+    print(json.dumps({name: tried(changes) for name, changes in (CASES | BANKED).items()}))

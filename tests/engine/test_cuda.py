@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,15 @@ from fedlens.local import Optimizer
 from fedlens.methods import METHODS, Transfer
 from fedlens.runs import prepare
 from fedlens.runs.loop import State, advance
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen() -> Iterator[None]:
+    """An engine that is closed collects garbage; what was there before cannot be any."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
 
 UPDATES = [name for name, make in METHODS.items() if not isinstance(make(), Transfer)]
 RAGGED = Clients(count=6, cohort=5, partition={"kind": "quantity", "sigma": 1.0})
@@ -267,6 +276,20 @@ def test_a_method_is_captured_with_its_corrections_and_its_loss(name, monkeypatc
         warnings.simplefilter("error")
         assert_equal(final(changes), final(changes, slots=2, device=Frozen()))
     assert Tape.records >= 2
+
+
+def hooked(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Its head learns three times as fast."""
+    module = conv_bn_without_dropout(shape, classes)
+    module.head.weight.register_hook(lambda slope: 3 * slope)
+    return module
+
+
+def test_what_hooks_on_parameters_make_of_a_gradient_is_taken():
+    changes = {"model": Model(f"{__name__}:hooked"), "clients": RAGGED, "local": Local(batch=4), "rounds": 1}
+    found = final(changes)
+    assert not torch.allclose(found.tree.vector, final({**changes, "model": STILL}).tree.vector)
+    assert_equal(found, final(changes, slots=2))
 
 
 class Asks(nn.Module):

@@ -122,10 +122,10 @@ def test_a_client_that_diverges_is_left_out_where_the_others_go_on(monkeypatch):
         assert [r.client for r in other.records] == [r.client for r in runs[0].records]
 
 
-@pytest.mark.parametrize("method", ["fedavg", "fedprox"])
-def test_references_are_trained_as_they_are_one_by_one(method):
+@pytest.mark.parametrize(("method", "momentum"), [("fedavg", 0.9), ("fedprox", 0.9), ("fedavg", 0.0)])
+def test_references_are_trained_as_they_are_one_by_one(method, momentum):
     # Pooled training is plain and keeps its momentum, whatever the federation's own local work does.
-    local = Local(batch=4, lr=0.05, momentum=0.9)
+    local = Local(batch=4, lr=0.05, momentum=momentum)
     ends = []
     for many in (1, 3):
         settings = Engine(kind="sequential", precision="float64", together=many)

@@ -7,7 +7,7 @@ Network and Journey (simulated time), Trainer (one visit), Sequential (the oracl
 """
 
 from fedlens.engine.auto import Settled, Trial, settle
-from fedlens.engine.cuda import Cuda, check_cuda
+from fedlens.engine.cuda import Cuda, check_cuda, suited
 from fedlens.engine.failures import Void
 from fedlens.engine.gkt import Exchange
 from fedlens.engine.network import Journey, Network
@@ -48,4 +48,5 @@ __all__ = [
     "check_workers",
     "cores",
     "settle",
+    "suited",
 ]

@@ -94,11 +94,10 @@ def _candidates(wanted: Engine, trial: Trial) -> Iterator[Engine]:
     several = can_fork() and wanted.process_count() > 1
     kinds = ["sequential", "workers"] if several else ["sequential"]
     layouts = ["channels-first", "channels-last"] if trial.layouts else ["channels-first"]
-    chunk = 1 if wanted.kind == "cuda" else trial.chunk  # there clients run beside each other in another way
     choices = {
         "kind": kinds if wanted.kind == "auto" else [wanted.kind],
         "layout": layouts if wanted.layout == "auto" else [wanted.layout],
-        "together": sorted({1, chunk}) if wanted.together == "auto" else [wanted.together],
+        "together": sorted({1, trial.chunk}) if wanted.together == "auto" else [wanted.together],
     }
     for chosen in itertools.product(*choices.values()):
         taken: dict[str, Any] = dict(zip(choices, chosen, strict=True))

@@ -21,8 +21,9 @@ class Engine:
     "sequential" with one thread; "cuda" captures steps on one GPU (not yet measured on one). "auto" times a few steps
     when a run begins, keeps the fastest of the first two and says which.
 
-    `together`: how many clients of a small, fully connected model are trained in one pass, by hand-written products
-    ("auto": as many as suit the caches; 1: each alone); results differ from one by one by rounding alone.
+    `together`: how many clients of a small model are trained in one pass ("auto": as many as suit the caches, where
+    that is faster; 1: each alone): of a fully connected one by hand-written products; with "cuda" of any that treats
+    its examples alone and draws nothing, by one captured step. Results differ from one by one by rounding alone.
     `layout`: how images lie in memory during passes, "channels-first" or "channels-last" ("auto": what was timed best).
     `threads`: of PyTorch's operations outside worker processes; "auto" decides when a run begins, and the run folder
     records what it took. `precision`: "bfloat16" computes passes in bfloat16 around float32 weights, which changes

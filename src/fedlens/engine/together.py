@@ -43,7 +43,7 @@ def together(trainer: Trainer, rule: AnyReducer, many: int | None = None) -> Tog
     alone = (method.loss, method.perturb, method.keeps, method.own, trainer.privacy, trainer.augment)
     if chain is None or any(one is not None for one in alone) or method.phases:
         return None
-    if local.scale_lr_by_size or local.keep_optimizer:
+    if local.scale_lr_by_size or (local.keep_optimizer and not Optimizer(local).plain):
         return None
     hand = Together(trainer, chain, rule, 1)
     return dataclasses.replace(hand, many=many or (SUMMED if hand.summed else HELD))

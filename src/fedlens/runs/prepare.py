@@ -31,6 +31,7 @@ from fedlens.engine import (
     check_workers,
     cores,
     settle,
+    suited,
 )
 from fedlens.engine.sequential import Dispatch, one_by_one
 from fedlens.engine.together import in_groups, together
@@ -182,9 +183,11 @@ def _settled(
     some = np.unique(np.linspace(0, plan.clients - 1, min(plan.clients, e.clients.cohort)).astype(np.int64))
     steps = e.clients.cohort * e.local.step_count(round(float(sizes.mean())))
     facts = (start.layout.slots, split.train.shape, e.method, e.local, e.engine, threads)
-    machine = (platform.processor(), platform.machine(), cores(), torch.__version__)
+    found = e.engine.kind == "cuda" and torch.version.cuda and torch.cuda.is_available()
+    gpu = torch.cuda.get_device_name() if found else ""
+    machine = (platform.processor(), platform.machine(), cores(), torch.__version__, gpu)
     key = f"{e.model.name} {hashlib.sha256(repr((facts, machine)).encode()).hexdigest()[:16]}"
-    hand = together(trainer, e.server.reduce)
+    cuda, hand = e.engine.kind == "cuda", together(trainer, e.server.reduce)
     trial = Trial(
         lambda engine: _engine(experiment, trainer, split, engine),
         Dispatch(start, received, {}, math.inf if e.privacy.mechanism is None else e.privacy.mechanism.clip),
@@ -193,7 +196,7 @@ def _settled(
         e.rounds,
         key,
         layouts=len(split.train.shape) == 3 and any(len(slot.shape) == 4 for slot in start.layout.slots),
-        chunk=1 if hand is None else hand.many,
+        chunk=suited(trainer, e.clients.cohort) if cuda else 1 if hand is None else hand.many,
     )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -211,7 +214,7 @@ def _engine(experiment: Experiment, trainer: Trainer, split: Split, settled: Eng
     parts = (trainer, e.server.reduce, e.clients.cohort, split.test, skip, recalibrate, hire)
     if settled.kind == "cuda":
         check_cuda(split.train, split.test)
-        return Cuda(*parts)
+        return Cuda(*parts[:-1], together=settled.together)
     if settled.kind == "workers":
         check_workers()
         return Workers(*parts, processes=settled.process_count())

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedlens.engine.cuda.bank import WAITING, Group
 from fedlens.engine.cuda.device import Uncaptured
 from fedlens.engine.cuda.examples import table
 from fedlens.engine.cuda.resident import Resident, on, tell
@@ -42,25 +43,44 @@ class Cohort:
         for name, vector in self.sends.items():
             self.here.received[name].copy_(vector)
         given = 0
-        if self.here.captures:
-            try:
-                for one in self.here.crew(visits).run(visits, self._begin, self._end, self._held):
-                    yield one
-                    given += 1
-            except Uncaptured as cause:
-                tell(cause, "every step is asked for kernel by kernel")
-                self.here.captures = False
-        if not self.here.captures:
+        for way in (self._at_once, self._beside, self._one_by_one):
+            for one in way(visits[given:]):  # those that are left
+                given += 1
+                yield one
+
+    def _at_once(self, visits: Sequence[Visit]) -> Iterator[Delivery | Failed]:
+        """What `visits` give in a bank, up to where it fails; nothing, where there is none."""
+        if self.here.places == 1 or len(visits) < 2:
+            return
+        try:
+            yield from self.here.bank(visits).run(visits, self._group, self._delivered, WAITING // self._size)
+        except Uncaptured as cause:
+            tell(cause, "clients are trained beside each other, each by steps of its own")
+            self.here.places = 1
             self.here.dismiss()
-        for visit in visits[given:]:
+
+    def _beside(self, visits: Sequence[Visit]) -> Iterator[Delivery | Failed]:
+        """What `visits` give in slots, up to where those fail."""
+        if not self.here.captures or not visits:
+            return
+        try:
+            held = self.here.device.room() // self._size
+            yield from self.here.crew(visits).run(visits, self._begin, self._end, held)
+        except Uncaptured as cause:
+            tell(cause, "every step is asked for kernel by kernel")
+            self.here.captures = False
+            self.here.dismiss()
+
+    def _one_by_one(self, visits: Sequence[Visit]) -> Iterator[Delivery | Failed]:
+        for visit in visits:
             yield attempt(visit, lambda: self._alone(visit))  # noqa: B023
 
     @property
-    def _held(self) -> int:
-        """Results that may wait for their turn."""
+    def _size(self) -> int:
+        """The bytes of a result that waits for its turn."""
         sent = sum(torch.Size(shape).numel() for shape in self.here.host.parts.values())
         vector = self.tree.vector
-        return self.here.device.room() // ((sent + vector.numel()) * vector.element_size())
+        return (sent + vector.numel()) * vector.element_size()
 
     @cached_property
     def _there(self) -> Tree:
@@ -82,6 +102,9 @@ class Cohort:
             counts = torch.bincount(labels, minlength=len(host.data.classes))
         seed = torch_seed(host.seed, "module", visit.round, visit.client)
         slot.start(self._job(visit), table(host, visit, slot.shape.width), counts, seed)
+
+    def _group(self, visits: Sequence[Visit]) -> Group:
+        return Group.of(self.here.host, [self._job(visit) for visit in visits])
 
     def _end(self, slot: Slot) -> Delivery:
         return self._delivered(slot.job, slot.finish())

@@ -5,6 +5,9 @@ long as the GPU. Captured once as a graph and repeated, it takes the GPU's time 
 fills a fraction of the GPU, several clients train beside each other (docs: bench/gpu.md, what is measured and what is
 not). Examples, weights, optimiser states and sums stay on the device.
 
+Clients of small models can do better (`together`): a bank trains many by one step, whose kernels they share. Not in it:
+models with buffers, or that draw numbers or look at a batch as a whole, and losses of a method's own.
+
 Not captured, but done on the device by the ordinary trainer, one visit after another: methods with phases, a second
 model, a second gradient in a step (perturb) or a loss that asks another model; private gradients of single examples;
 and models whose passes cannot be captured (tried, and told in a warning). Done on the CPU: codecs, bounds and robust
@@ -53,15 +56,18 @@ def check_cuda(*data: Dataset) -> None:
 
 @dataclass(frozen=True)
 class Cuda(Sequential):
-    """The sequential engine with `slots` clients at the same time (None: as many as suit the model) on `device`.
+    """The sequential engine with `slots` clients at the same time (None: as many as suit the model) on `device`, or
+    with up to `together` of them in one step, where the model, the method and the work have that form (1: none).
 
     Any number of slots gives the same run: what a visit comes to does not depend on its slot, and sums are taken in
-    the order of the visits. From other engines it differs by rounding, and by dropout's masks. Call `close` when the
-    run is over.
+    the order of the visits. Any number together gives the same run to rounding: who stands beside whom says in which
+    order products add up; the same number gives the same run again. From other engines it differs by rounding, and by
+    dropout's masks. Call `close` when the run is over.
     """
 
     slots: int | None = None
     device: Device = field(default_factory=Gpu)
+    together: int = 1
 
     def round(self, tree: Tree, received: Vectors, visits: Sequence[Visit], memory: Mapping[int, Vectors]) -> Outcome:
         """As of the sequential engine; the sums end on the CPU."""
@@ -105,7 +111,7 @@ class Cuda(Sequential):
 
     @cached_property
     def _here(self) -> Resident:
-        return Resident(self.trainer, self.test, self.device, self.slots)
+        return Resident(self.trainer, self.test, self.device, self.slots, self.together, self.expected)
 
     @property
     def _summed(self) -> bool:

@@ -92,7 +92,8 @@ def height(augment: Augmentation | None) -> int:
 
 def table(trainer: Trainer, visit: Visit, width: int) -> Tensor:
     """i64 [K, PLACES + k, width]: for every step the examples of its batch, their labels as the client sees them, and
-    what augmentation draws for them. The same draws as fedlens.engine.feed makes; `trainer` lies on the CPU."""
+    what augmentation draws for them. The same draws as fedlens.engine.feed makes; `trainer` lies on the CPU. A batch
+    that is shorter than `width` is filled up by its first example, so that nothing foreign is computed."""
     chosen = torch.from_numpy(np.concatenate(list(visit.batches)))
     rows = [chosen, trainer.data.labels[chosen]]
     if visit.client in trainer.sender.attackers:
@@ -100,8 +101,10 @@ def table(trainer: Trainer, visit: Visit, width: int) -> Tensor:
     if trainer.augment is not None:
         rng = generator(trainer.seed, "augment", visit.round, visit.client)
         rows += trainer.augment.draw(len(chosen), trainer.data.images.shape, rng).unbind(1)
-    filled = torch.from_numpy(np.arange(width) < visit.sizes[:, None])
-    made = torch.zeros(len(visit.batches), len(rows), width, dtype=torch.int64)
+    sizes = visit.sizes
+    filled, first = torch.from_numpy(np.arange(width) < sizes[:, None]), torch.from_numpy(np.cumsum(sizes) - sizes)
+    made = torch.empty(len(sizes), len(rows), width, dtype=torch.int64)
     for place, values in enumerate(rows):
+        made[:, place] = values[first][:, None]
         made[:, place][filled] = values
     return made

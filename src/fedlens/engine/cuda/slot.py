@@ -118,12 +118,8 @@ class Slot:
 
     def finish(self) -> Trained:
         """What came out, in vectors of its own. Raises Diverged, for the step at which sequential training would."""
-        losses, rate = self.losses[: len(self.sizes)].tolist(), self.job.visit.rate
-        for number, loss in enumerate(losses, 1):
-            if not math.isfinite(loss):
-                raise Diverged(number, loss, rate, f"loss is {loss}")
-        if not math.isfinite(self.bound.vector.norm().item()):
-            raise Diverged(len(losses), losses[-1], rate, "a weight is not finite")
+        losses = self.losses[: len(self.sizes)].tolist()
+        check_finite(losses, self.bound.vector.norm().item(), self.job.visit.rate)
         state = {name: value.clone() for name, value in self.state.items()}
         return Trained(self.bound.vector.clone(), self.bound.copied_integers(), losses, state)
 
@@ -176,10 +172,23 @@ class Slot:
         return self.loss(outputs, labels, Lesson(self.counts, self.client, features, _unanswered))
 
 
+def check_finite(losses: Sequence[float], norm: float, rate: float) -> None:
+    """Raise Diverged where a step's loss or the `norm` of what came out is not finite."""
+    for number, loss in enumerate(losses, 1):
+        if not math.isfinite(loss):
+            raise Diverged(number, loss, rate, f"loss is {loss}")
+    if not math.isfinite(norm):
+        raise Diverged(len(losses), losses[-1], rate, "a weight is not finite")
+
+
 def bound_on(module: nn.Module, where: torch.device, dtype: torch.dtype) -> Bound:
     """A copy of `module` on a device, bound to vectors there."""
     with where:
-        return bind(copy.deepcopy(module).to(where), dtype)
+        copied = copy.deepcopy(module).to(where)
+        for mine, theirs in zip(copied.parameters(), module.parameters(), strict=True):
+            if theirs._backward_hooks:  # a copied module keeps its hooks, a copied parameter does not
+                mine._backward_hooks = theirs._backward_hooks
+        return bind(copied, dtype)
 
 
 def _unanswered(weights: Tensor) -> Answers:

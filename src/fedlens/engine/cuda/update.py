@@ -14,7 +14,7 @@ class Update(Optimizer):
     """`Optimizer.step` where the rate, and Adam's count of steps, are numbers on the device."""
 
     def take(self, weights: Tensor, gradient: Tensor, state: State, rate: Tensor, correct: Correct | None) -> None:
-        """As `step`, with a `rate` []."""
+        """As `step`, with a `rate` [], or [C, 1] for `weights` [C, P]; Adam's count has the same shape."""
         self.step(weights, gradient, state, rate, correct)  # type: ignore[arg-type]  # clipping and decay take either
 
     def _sgd(self, weights: Tensor, gradient: Tensor, state: State, rate: float | Tensor) -> None:
@@ -30,5 +30,5 @@ class Update(Optimizer):
         count = state["count"].add_(1)
         first = state["first"].mul_(beta1).add_(gradient, alpha=1 - beta1)
         second = state["second"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        scale = second.sqrt().div_((1 - beta2**count).sqrt()).add_(self.local.eps)
-        weights.addcdiv_(first * (rate / (1 - beta1**count)), scale, value=-1)
+        scale = second.sqrt().div_((1 - beta2**count).sqrt().to(weights.dtype)).add_(self.local.eps)
+        weights.addcdiv_(first * (rate / (1 - beta1**count)).to(weights.dtype), scale, value=-1)
