@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -51,7 +52,7 @@ def examined(name: str, given: int, fix: bool) -> Told:
 
 def told(name: str, seed: int, found: Any, seconds: float) -> Told:
     """A diagnosis as it is kept."""
-    treatment = found.treatment
+    recovered, verified = treated(found.treatments)
     return Told(
         job=name,
         seed=seed,
@@ -68,10 +69,18 @@ def told(name: str, seed: int, found: Any, seconds: float) -> Told:
         noted=tuple(one.cause for one in found.noted),
         runs=_known(found.cost.get("runs")),
         first=_known(found.cost.get("first")),
-        recovered=None if treatment is None else treatment.recovered,
-        verified=None if treatment is None else treatment.verified,
+        recovered=recovered,
+        verified=verified,
         seconds=seconds,
     )
+
+
+def treated(treatments: Sequence[Any]) -> tuple[float | None, bool | None]:
+    """What the first remedy that is proven gave back, else the first that was tried, and whether it is proven."""
+    if not treatments:
+        return None, None
+    first = next((one for one in treatments if one.verified), treatments[0])
+    return first.recovered, first.verified
 
 
 def apart(name: str, seed: int, fix: bool, limit: float) -> Told:

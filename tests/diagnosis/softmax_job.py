@@ -162,6 +162,18 @@ class Twice(Softmax):
     loss = criterion
 
 
+class Answering(Softmax):
+    """The network ends in softmax, and the loss takes logits."""
+
+    lr = 0.1
+
+    def model(self) -> nn.Module:
+        return nn.Sequential(*super().model(), nn.Softmax(dim=1))
+
+    def loss(self, outputs, labels):
+        return nn.functional.cross_entropy(outputs, labels)
+
+
 class Bounded(Softmax):
     """The server clips the mean update at a hundredth."""
 
@@ -174,6 +186,24 @@ class Bounded(Softmax):
         norm = sum(float((new[name] - current[name]).square().sum()) for name in current) ** 0.5
         share = min(1.0, 0.01 / norm)
         return {name: current[name] + share * (new[name] - current[name]) for name in current}
+
+
+class Sparse(Softmax):
+    """Of each update a client sends the largest entry, and forgets the rest."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.declared |= {"payload": "update", "codec": "top-k"}
+
+    def fit(self, client, received, round):
+        new, count = super().fit(client, received, round)
+        update = {name: new[name] - received[name] for name in received}
+        largest = max(float(value.abs().max()) for value in update.values())
+        return {name: value * (value.abs() >= largest) for name, value in update.items()}, count
+
+    def aggregate(self, current, uploads, round):
+        mean = super().aggregate(current, uploads, round)
+        return {name: current[name] + mean[name] for name in current}
 
 
 class Lying(Softmax):

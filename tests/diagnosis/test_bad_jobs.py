@@ -113,8 +113,8 @@ def _gradients_stay_on():
 @pytest.fixture
 def quickly(monkeypatch):
     """Without counterfactuals, which have tests of their own."""
-    monkeypatch.setattr("fedlens.diagnosis.doctor.counterfactuals", lambda x: None)
-    monkeypatch.setattr("fedlens.diagnosis.doctor.own_code", lambda x: None)
+    monkeypatch.setattr("fedlens.diagnosis.stages.counterfactuals", lambda x: None)
+    monkeypatch.setattr("fedlens.diagnosis.stages.own_code", lambda x: None)
 
 
 def fails(self, *given):

@@ -138,6 +138,36 @@ def total(body):
     return textwrap.dedent(head) + "def aggregate(states, examples):\n" + textwrap.indent(textwrap.dedent(body), "    ")
 
 
+STRATEGY = """
+class Strategy:
+    def aggregate_fit(self, server_round, results, failures):
+        if not results:
+            return None, {}
+        total = sum(fit_res.num_examples for _, fit_res in results)
+        shares = [fit_res.num_examples / SHARE for _, fit_res in results]
+        sent = [READ for _, fit_res in results]
+        mean = [sum(s * x for s, x in zip(shares, layer)).astype(layer[0].dtype) for layer in zip(*sent)]
+        return WRITTEN, {}
+"""
+UNPACK = "[np.load(__import__('io').BytesIO(x)) for x in fit_res.parameters.tensors]"
+
+
+def strategy(share="total", read="fit_res.parameters", wrote="mean"):
+    text = STRATEGY.replace("SHARE", share).replace("READ", read).replace("WRITTEN", wrote)
+    Path("flower.py").write_text(HEAD + text)
+    return check("flower.py:Strategy.aggregate_fit")
+
+
+@pytest.mark.parametrize("read", ["fit_res.parameters", UNPACK])
+@pytest.mark.parametrize("wrote", ["mean", "__import__('types').SimpleNamespace(tensors=mean)"])
+def test_a_flower_strategy_is_given_results_and_failures(read, wrote):
+    right = strategy(read=read, wrote=wrote)
+    assert right.conforms, right.reasons
+    assert "FitRes" in right.called and right.kind == "aggregator"
+    wrong = strategy(share="1000", read=read, wrote=wrote)
+    assert "coefficients add up" in failed(wrong)
+
+
 WRONG = {
     "first client": ("return states[0]", "coefficients of the uploads", "Only the first upload"),
     "last client": ("return states[-1]", "coefficients of the uploads", "Only the last upload"),

@@ -10,8 +10,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "signs"))
 from evidence_of import bare, effect, facts, job, labels, outcome, rounds, trials
 
-from fedlens.diagnosis.counterfactuals import _first_knobs, _later_knobs, _pooled_fails, _short, on_its_way
+from fedlens.diagnosis.counterfactuals import _first_knobs, _later_knobs, _pooled_fails, _short
 from fedlens.diagnosis.evidence import Outcome
+from fedlens.diagnosis.signs.symptom import on_its_way
 
 ALWAYS = ("iid", "pooled-samples", "pooled-depth", "lr*3", "lr/3")
 

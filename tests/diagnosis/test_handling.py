@@ -162,6 +162,24 @@ def test_entries_that_are_loaded_in_the_wrong_order_are_named():
     assert seen.crossed == {"a": "b", "b": "a"} and not seen.unheeded
 
 
+def test_one_weight_under_two_names_is_neither_crossed_nor_unheeded():
+    """As load_state_dict fills a tied weight twice, the second entry counts, and both come back alike."""
+
+    class Job(Noisy):
+        def init(self):
+            first = super().init()
+            return {**first, "a": first["b"].clone()}
+
+        def fit(self, client, received, round):
+            upload = super().fit(client, {**received, "a": received["b"]}, round)
+            upload.state["a"] = upload.state["b"].clone()
+            return upload
+
+    seen = handled(Job)
+    assert not seen.crossed and not seen.unheeded
+    assert all(heeds == pytest.approx(1, abs=5 * seen.heeds_error[c]) for c, heeds in seen.heeds.items())
+
+
 def test_updates_are_read_as_the_models_they_stand_for():
     class Job(Noisy):
         declared = Declared(payload="update")

@@ -5,6 +5,7 @@ import pytest
 from dealt import CLASSES, audits, changed, deal, facts_of, held_out, subject_of
 
 from fedlens.diagnosis.probes.data import examine_data
+from fedlens.diagnosis.probes.examples.meaning import judged
 from fedlens.diagnosis.probes.labels import examine_labels
 from fedlens.errors import ConfigurationError
 
@@ -124,3 +125,17 @@ def test_empty_and_tiny_clients_are_passed_over():
     clients[1] = (clients[1][0][:2], clients[1][1][:2])
     _, seen = audits(clients, held_out(0, apart=EASY))
     assert set(seen.identity) == set(range(2, 8)) and seen.mapped == () and seen.noisy == ()
+
+
+def test_a_class_under_the_name_of_another_at_several_clients_is_no_chance() -> None:
+    usual = np.full((4, 4), 2) + np.diag([92] * 4)
+    sound = np.diag([40] * 4)
+    merged = np.diag([60] * 4)
+    merged[2], merged[3] = (0, 0, 40, 30), 0  # 30 of class 3 are called 2, and none is called 3: a sixth of all
+    alone = sound.copy()
+    alone[0], alone[1] = (20, 20, 0, 0), 0
+    both = sound.copy()
+    both[2] = (0, 0, 20, 20)  # but class 3 is known too
+    tables = dict(enumerate((merged, merged, alone, both, both, sound, sound, sound)))
+    found = judged(tables, usual, dict.fromkeys(tables, np.ones(4, bool)))
+    assert [client for client, one in found.items() if one.noisy and not one.mapped] == [0, 1]

@@ -511,4 +511,4 @@ def test_models_are_examined_in_the_watched_rounds_and_at_the_end():
     assert all(visit.gain > 0 and visit.accuracy > 0.5 for visit in first.visits) and first.gain > 0
     assert seen.rounds[2].visits[0].gain is None
     assert first.visits[0].watched.steps == 5 and first.visits[0].watched.start == 0
-    assert seen.seconds_fit > 0 and seen.seconds_rest > 0
+    assert len(seen.seconds_fit) == 4 and min(seen.seconds_fit) > 0 and seen.seconds_rest > 0

@@ -1,6 +1,7 @@
 """Remedies tried on faulty jobs: each mends the fault it is for, the wrong one does not, and both are said."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import softmax_job as jobs
@@ -8,8 +9,10 @@ import torch
 
 from fedlens.diagnosis.evidence import Aggregation, DataAudit, Evidence, Inputs, LabelAudit, Outcome, Trials
 from fedlens.diagnosis.finding import Certainty, Finding
+from fedlens.diagnosis.repair.proof import interval
+from fedlens.diagnosis.repair.remedies import wholesale, with_usual
 from fedlens.diagnosis.subject.patient import Subject
-from fedlens.diagnosis.treatment import Treated, interval, treat
+from fedlens.diagnosis.treatment import Treated, treat
 from fedlens.diagnosis.trials.case import Case
 from fedlens.diagnosis.trials.cures import CURES
 from fedlens.diagnosis.trials.settings import Assumed
@@ -59,6 +62,7 @@ MENDS = [
     (jobs.Renamed, "L1", "relabel", RENAMED, jobs.Renamed.bad),
     (jobs.Renamed, "L1", "drop-clients", {}, jobs.Renamed.bad),
     (jobs.Twice, "H1", "loss=cross-entropy", {}, ()),
+    (jobs.Answering, "H1", "loss=cross-entropy", {}, ()),
     (jobs.Bounded, "V2", "clip=median", {}, ()),
     (jobs.Bounded, "V2", "no-clip", {}, ()),
     (jobs.Batched, "N1", "mean-buffers", {}, ()),
@@ -130,12 +134,6 @@ def test_more_seeds_are_taken_where_all_gain_and_three_do_not_tell():
     assert len(found.before.values) == len(found.after.values) == 6 and found.verified
 
 
-def test_intervals_are_those_of_the_t_distribution():
-    low, high = interval([0.1, 0.2, 0.3])
-    assert (low + high) / 2 == pytest.approx(0.2) and high - 0.2 == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
-    assert interval([0.2]) == (-math.inf, math.inf)
-
-
 def test_every_cure_says_what_it_changes():
     assert all(cure.change and cure.change[0].islower() for cure in CURES.values())
 
@@ -155,6 +153,14 @@ def test_inputs_of_the_named_clients_get_the_scale_of_the_test_set(factor):
         assert same is labels
 
 
+def test_inputs_that_are_shifted_too_get_the_moments_of_the_test_set():
+    test, mine = Inputs((0.0,), (1.0,), -1, 1, 0.0, True), Inputs((33.0,), (78.0,), -45, 111, 0.0, True)
+    audit = replace(scaled(jobs.Renamed.bad, 78.0), inputs=dict.fromkeys(jobs.Renamed.bad, mine), test=test)
+    put_right = CURES["rescale"].put_right(case(jobs.Renamed, "rescale", data=audit))
+    inputs, labels = jobs.examples(8, 0)
+    torch.testing.assert_close(put_right.change(jobs.Renamed.bad[0], 78 * inputs + 33, labels)[0], inputs)
+
+
 def test_labels_of_the_named_clients_get_the_names_that_all_others_have():
     put_right = CURES["relabel"].put_right(case(jobs.Renamed, "relabel", **RENAMED))
     inputs, labels = jobs.examples(8, 0)
@@ -163,6 +169,44 @@ def test_labels_of_the_named_clients_get_the_names_that_all_others_have():
         assert torch.equal(put_right.change(client, inputs, given)[1], labels)
         rows = put_right.change(client, inputs, one_hot(given, jobs.CLASSES).float())[1]
         assert torch.equal(rows, one_hot(labels, jobs.CLASSES).float())
+
+
+def test_examples_without_a_label_are_left_out_where_labels_lie_outside():
+    about = finding("L3", "relabel")
+    given = Case(Subject(jobs.Renamed, ""), evidence(jobs.Renamed, **RENAMED), about, Assumed(Local()))
+    put_right = CURES["relabel"].put_right(given)
+    inputs, labels = jobs.examples(8, 0)
+    outside = torch.tensor([0, 1, 2, 3, 4, 5, -1, 2])
+    kept, said = put_right.change(7, inputs, outside)
+    assert torch.equal(kept, inputs[[0, 1, 2, 3, 7]]) and said.tolist() == [0, 1, 2, 3, 2]
+    rows = torch.nn.functional.one_hot(labels, jobs.CLASSES).float()
+    rows[2] = 0.0
+    kept, said = put_right.change(7, inputs, rows)
+    assert len(kept) == len(said) == 7 and bool((said.sum(dim=1) == 1).all())
+
+
+def test_what_compression_loses_comes_later():
+    found = tried(jobs.Sparse, "X1", "feedback")
+    assert found.verified and "added to the next upload" in found.change and found.after.mean > found.before.mean + 0.05
+
+
+def test_a_finding_without_a_treatment_gets_the_usual_one_of_its_cause():
+    found = tried(jobs.Slow, "L2", "", clients=jobs.Renamed.bad)
+    assert found is not None and found.finding.treatment == "drop-clients"
+    assert with_usual(finding("A1", "no-clip")).treatment == "no-clip"
+
+
+def test_where_a_remedy_fails_the_whole_part_is_replaced():
+    assert wholesale(finding("B1", "load-global")).treatment == "reference-client"
+    assert wholesale(finding("B2", "load-global")).treatment == "reference-aggregator"
+    assert wholesale(finding("B1", "reference-client")) is None and wholesale(finding("P1", "fedadam")) is None
+
+
+def test_where_a_finding_stands_for_several_remedies_the_one_ahead_is_proven():
+    ahead, behind = (tried(jobs.Skewed, "P1", f"server-momentum=0.9,{rate}").after.mean for rate in (1, 0.1))
+    found = tried(jobs.Skewed, "P1", "server-momentum=0.9")
+    assert found.finding.treatment.startswith(("server-momentum=0.9,", "fedadam")) and found.change
+    assert found.after.mean >= min(ahead, behind) and abs(ahead - behind) > 0.01
 
 
 def test_a_dropped_clients_place_goes_to_another():

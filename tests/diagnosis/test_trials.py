@@ -13,7 +13,7 @@ from fedlens.diagnosis.job import Upload
 from fedlens.diagnosis.subject.patient import Sent, Subject
 from fedlens.diagnosis.trials import KNOBS, LADDER, own_parts, reference_settings, run_job, run_trials
 from fedlens.diagnosis.trials.client import Client
-from fedlens.diagnosis.trials.course import Course, Setup, due, effect, federation_of, run
+from fedlens.diagnosis.trials.course import Course, Setup, due, effect, federation_of, run, spared
 from fedlens.diagnosis.trials.declared import understood
 from fedlens.diagnosis.trials.lend import admit
 from fedlens.diagnosis.trials.parts import Mean
@@ -262,6 +262,38 @@ def test_pooled_training_has_the_budget_it_is_named_after(name, samples, steps):
     assert (int(visit.sizes.sum()), len(visit.batches)) == (samples, steps)
 
 
+def test_a_small_network_shows_what_the_data_allow_where_the_jobs_rate_does_not():
+    slow = setup_of(Slow, rounds=12)
+    assert run(KNOBS["small-network"].turn(slow)).score > run(KNOBS["pooled-samples"].turn(slow)).score + 0.3
+    grid = np.zeros((3, 2, 4, 4), np.float32)
+    tiny = dataclasses.replace(slow.lent.split.train, images=torch.from_numpy(grid), labels=torch.zeros(3).long())
+    split = dataclasses.replace(slow.lent.split, train=tiny)
+    small = dataclasses.replace(slow, lent=dataclasses.replace(slow.lent, split=split))
+    assert KNOBS["small-network"].turn(small) is None  # images of four pixels a side
+
+
+class Alone(Batched):
+    """Clients of 20 examples in batches of 19: the last holds one, which their author leaves out."""
+
+    batch = 19
+
+
+def test_a_batch_of_one_ends_no_reference_with_batch_norm():
+    course = run(setup_of(Alone, rounds=12))
+    assert course.finite and course.score > 0.6  # chance is a quarter
+    assert run(KNOBS["norm-group"].turn(setup_of(Alone))).finite
+
+
+def test_what_batch_norm_cannot_take_is_spared_and_all_else_normalised_as_before():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(WIDTH, 6), nn.BatchNorm1d(6))
+    careful, rows = spared(plain), torch.randn(5, WIDTH)
+    assert torch.equal(careful(rows), plain(rows))
+    alone = careful(rows[:1])
+    assert torch.equal(alone, plain.eval()(rows[:1])) and careful[1].training
+    assert careful[1].num_batches_tracked == plain[1].num_batches_tracked == 1
+
+
 def test_group_norm_stands_where_batch_norm_stood_and_back():
     setup = setup_of(Batched)
     grouped = KNOBS["norm-group"].turn(setup)
@@ -310,6 +342,18 @@ def test_whose_code_it_is_shows_when_either_half_is_the_doctors():
     job = run_job(subject(FirstOnly), facts(FirstOnly), 6, (0, 1, 2))
     clients, server = own_parts(subject(FirstOnly), facts(FirstOnly), 6, assumed)
     assert clients.mean > job.mean + 0.2 and server.mean == pytest.approx(job.mean, abs=0.05)
+    assert len(clients.values) == len(server.values) == 3
+
+
+def test_halves_that_are_sure_after_one_seed_are_not_run_for_more():
+    assumed, asked = reference_settings(facts(FirstOnly), ()), []
+
+    def sure(found):
+        asked.append(found)
+        return len(found.values) == 2 or found.mean > 0.9
+
+    clients, server = own_parts(subject(FirstOnly), facts(FirstOnly), 6, assumed, sure=sure)
+    assert {len(clients.values), len(server.values)} <= {1, 2} and asked[-1] == server
 
 
 def test_what_time_does_not_allow_is_not_run_and_said():

@@ -324,3 +324,35 @@ def test_the_tie_of_a_table_is_its_chi_square() -> None:
     assert tie(one_answer).freedom == 0
     shares = torch.tensor([[9.0, 9.0], [1.0, 1.0]], dtype=torch.float64)
     assert tie(shares).most == pytest.approx(20 * (1 - 0.9**2 - 0.1**2) / (1 - 1 / 2))
+
+
+def hot(labels: Tensor) -> Tensor:
+    return F.one_hot(labels, CLASSES).float()
+
+
+@pytest.mark.parametrize(
+    "head, loss, squashed",
+    [
+        (nn.Softmax(1), F.cross_entropy, "softmax"),
+        (nn.Softmax(1), lambda rows, ys: F.binary_cross_entropy_with_logits(rows, hot(ys)), "softmax"),
+        (nn.Sigmoid(), lambda rows, ys: F.binary_cross_entropy_with_logits(rows, hot(ys)), "sigmoid"),
+        (nn.Sigmoid(), lambda rows, ys: F.cross_entropy(rows.unsqueeze(2), ys.unsqueeze(1)), "sigmoid"),
+        (nn.Softmax(1), lambda rows, ys: -rows.log_softmax(1).gather(1, ys.unsqueeze(1)).mean(), "softmax"),
+        (nn.Identity(), F.cross_entropy, ""),
+        (nn.Softmax(1), lambda rows, ys: F.nll_loss(rows.log(), ys), ""),
+        (nn.Sigmoid(), lambda rows, ys: F.binary_cross_entropy(rows, hot(ys)), ""),
+        (nn.LogSoftmax(1), F.nll_loss, ""),
+        (nn.Sequential(nn.Sigmoid(), nn.Linear(CLASSES, CLASSES)), F.cross_entropy, ""),
+    ],
+)
+def test_what_is_squashed_before_a_loss_of_logits_is_read_off_the_graph(
+    head: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], squashed: str
+) -> None:
+    model, (xs, ys) = nn.Sequential(net(), head), data()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watching(state_of(model)) as watch:
+        for at in range(0, EXAMPLES, BATCH):
+            optimizer.zero_grad()
+            loss(model(xs[at : at + BATCH]), ys[at : at + BATCH]).backward()
+            optimizer.step()
+    assert watch.told().squashed == squashed

@@ -13,8 +13,9 @@ import pytest
 import torch
 from test_pages import DOCS, blocks
 
-from fedlens.diagnosis.examination import Examination, begun, some_rounds, without_training
+from fedlens.diagnosis.examination import Examination, begun
 from fedlens.diagnosis.finding import Certainty
+from fedlens.diagnosis.stages import first_rounds, further_rounds, without_training
 from fedlens.diagnosis.subject.target import subject_of
 
 ADAPTERS = ("plain_loop", "flower_client", "published_folder")
@@ -245,8 +246,9 @@ def beside(name: str, fault: bool = False) -> str:
 def examined(target: str) -> Examination:
     """All of the examination but what trains anew; 8 rounds."""
     x = begun(subject_of(target), lambda stage: None)
+    first_rounds(x)
     without_training(x)
-    some_rounds(x)
+    further_rounds(x)
     assert not x.evidence.unexamined
     return x
 

@@ -7,16 +7,18 @@ from dataclasses import replace
 
 from fedlens.diagnosis.evidence import Evidence, Outcome, Trials
 from fedlens.diagnosis.examination import Examination, merged, score
-from fedlens.diagnosis.signs.reading import ahead, effect, outcome
-from fedlens.diagnosis.signs.symptom import ceiling, misses
+from fedlens.diagnosis.signs import read
+from fedlens.diagnosis.signs.reading import ahead, early_only, effect, outcome
+from fedlens.diagnosis.signs.symptom import ails, ceiling, misses, on_its_way
 from fedlens.diagnosis.trials import own_parts, reference_settings, run_trials
+from fedlens.diagnosis.verdict.judgement import judged
 
 NEEDED = ("model", "train_data", "test_data")
 SHORT = 0.05  # accuracy below the reference from which on reasons are looked for
-PACE = 3  # rounds over which the job's pace is measured
 FAILS = 0.15  # the same, below the highest accuracy that anything reached
 BUDGET = 0.6  # of a training run, for the trials of one call
 SEARCH = 1.5  # the same for a search over rates
+PLAIN = 6  # standard errors of an evaluation that a distance must have for one seed to tell its ends apart
 LONGEST = 60.0  # seconds that a course over all rounds may take beyond what the job itself takes
 LEAST = 5.0  # seconds that trials may take in any case
 
@@ -37,9 +39,15 @@ def counterfactuals(x: Examination) -> None:
             _run(x, more, (0, 1, 2), job)
     elif not on_its_way(x.evidence):  # a matter of the network and its rate before any federation
         _run(x, ("best-rate",), (0,), job, SEARCH)
+        if x.evidence.trials.best_rate_outcome is None and not x.exact:  # no time for a search: its two neighbours
+            _run(x, ("lr*3", "lr/3"), (0,), job)
+        if ails(x.evidence):
+            _run(x, ("small-network",), (0,), job)
     dealt = effect(x.evidence, "iid")
     if x.length < facts.rounds and dealt is not None and dealt.clear and dealt.gain > SHORT:
-        _over_all_rounds(x)
+        _over_all_rounds(x, "the re-deal over all rounds", ("iid",))
+    if x.evidence.trials.late is None and early_only(x.evidence) and _rests_on_the_start(x.evidence):
+        _over_all_rounds(x, "the reference over all rounds", ())
 
 
 def own_code(x: Examination) -> None:
@@ -50,9 +58,15 @@ def own_code(x: Examination) -> None:
         return
     with x.part("whose code it is"):
         assumed = reference_settings(facts, x.evidence.rounds)
-        clients, server = own_parts(x.subject, facts, x.length, assumed)
         known = x.evidence.trials
-        assert known is not None  # it gave `behind`
+        assert known is not None and known.job is not None and known.reference is not None  # they gave `behind`
+        middle = (known.job.mean + known.reference.mean) / 2
+        clear = behind > PLAIN * known.error
+
+        def near_an_end(half: Outcome) -> bool:
+            return clear and abs(half.mean - middle) > behind / 4
+
+        clients, server = own_parts(x.subject, facts, x.length, assumed, sure=near_an_end)
         x.learn(trials=replace(known, own_clients=clients, own_server=server))
 
 
@@ -67,15 +81,25 @@ def _run(x: Examination, wanted: tuple[str, ...], seeds: tuple[int, ...], job: O
         x.learn(trials=trials)
 
 
-def _over_all_rounds(x: Examination) -> None:
-    """Whether heterogeneity still costs anything at the end of as many rounds as the job has."""
+def _over_all_rounds(x: Examination, name: str, wanted: tuple[str, ...]) -> None:
+    """What the reference, and what is `wanted` beside it, reach in as many rounds as the job has."""
     e, rounds = x.evidence, x.evidence.facts.rounds
     assert e.trials is not None  # they gave the effect
     if (x.ran.seconds / x.length) * rounds > max(LONGEST, x.run_seconds or 0.0):
         return
-    with x.part("the re-deal over all rounds"):
-        found = run_trials(x.subject, e.facts, e.rounds, wanted=("iid",), length=rounds, seeds=(0,), budget=1e9)
-        x.learn(trials=replace(e.trials, whole=found.effects.get("iid")))
+    with x.part(name):
+        found = run_trials(x.subject, e.facts, e.rounds, wanted=wanted, length=rounds, seeds=(0,), budget=1e9)
+        x.learn(trials=replace(e.trials, whole=found.effects.get("iid"), late=found.reference))
+
+
+def _rests_on_the_start(e: Evidence) -> bool:
+    """Whether a suspect would be none if the job came to the ceiling in the rounds that were not played."""
+    there, trials = ceiling(e), e.trials
+    if there is None or trials is None:
+        return False
+    risen = replace(e, trials=replace(trials, late=Outcome((there + 1.0,), e.facts.rounds, 0.0)))
+    now, then = (judged(read(one)[0])[0] for one in (e, risen))
+    return bool({one.cause for one in now} - {one.cause for one in then})
 
 
 def _short(e: Evidence) -> bool:
@@ -104,16 +128,6 @@ def _first_knobs(e: Evidence) -> tuple[str, ...]:
     if any(name.startswith(("BatchNorm", "SyncBatch")) for name in e.facts.norms or {}):
         wanted += ["norm-group", "recalibrated"]
     return (*wanted, "lr*3", "lr/3")
-
-
-def on_its_way(e: Evidence) -> bool:
-    """Whether the job, at half the pace of its last rounds, gets to the ceiling in the rounds that it has left: then
-    that another rate is ahead early says nothing."""
-    job, there = outcome(e, "job"), ceiling(e)
-    if job is None or there is None or len(job.curve) <= PACE:
-        return False
-    pace = (job.curve[-1] - job.curve[-1 - PACE]) / PACE
-    return job.curve[-1] + 0.5 * pace * (e.facts.rounds - len(job.curve)) > there - SHORT
 
 
 def _later_knobs(e: Evidence) -> tuple[str, ...]:

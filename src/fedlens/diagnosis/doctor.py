@@ -13,23 +13,16 @@ from typing import Any
 
 import torch
 
-from fedlens.diagnosis.counterfactuals import counterfactuals, own_code
 from fedlens.diagnosis.evidence import Evidence, Facts, Unexamined
-from fedlens.diagnosis.examination import (
-    Examination,
-    Told,
-    begun,
-    data_and_log,
-    some_rounds,
-    with_models,
-    without_training,
-)
+from fedlens.diagnosis.examination import Examination, Told, begun
 from fedlens.diagnosis.finding import Finding
 from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import Declared
+from fedlens.diagnosis.repair.chain import repaired
 from fedlens.diagnosis.signs import read
+from fedlens.diagnosis.stages import examine
 from fedlens.diagnosis.subject.patient import Subject
-from fedlens.diagnosis.treatment import Treated, treat
+from fedlens.diagnosis.treatment import Treated
 from fedlens.diagnosis.verdict.gap import Bar, waterfall
 from fedlens.diagnosis.verdict.judgement import RuledOut, judged, ruled_out
 from fedlens.diagnosis.verdict.plain import plain
@@ -47,9 +40,10 @@ class Diagnosis:
 
     `suspects`: at most three, best first; `noted`: what is seen beside. `ruled_out`: what is not the cause, with
     numbers. `bars`: from centralised accuracy down to the job's. `seconds` of each part of the examination; `cost`:
-    "runs", the whole examination, and "first", the time until a suspect was sure, both in training runs of the job (nan
-    where no round could be run). `treatments`: remedies that were tried, in order. `remark`: why a verdict without
-    suspects is no clean bill: the job broke down, or stays far below what its data allow. Accuracies are fractions.
+    "runs", the whole examination, and "first", the time until the first suspect was sure, both in training runs of the
+    job (nan where no round could be run). `treatments`: remedies that were tried, in order. `remark`: why a verdict
+    without suspects is no clean bill: the job broke down, or stays far below what its data allow. Accuracies are
+    fractions.
     """
 
     name: str
@@ -94,13 +88,16 @@ def diagnose(subject: Subject, *, fix: bool = False, tell: Told | None = None) -
     """
     x = begun(subject, tell or _silent)
     with _threads(x.evidence.facts):
-        without_training(x)
-        some_rounds(x)
-        with_models(x)
-        data_and_log(x)
-        counterfactuals(x)
-        own_code(x)
-        return _told(x, _treated(x) if fix else ())
+        examine(x)
+        spent = time.perf_counter() - x.began
+        return _told(x, spent, repaired(x, lambda changed: _examined(changed, x)) if fix else ())
+
+
+def _examined(changed: Subject, x: Examination) -> Examination:
+    """An examination of the same job with something changed."""
+    then = begun(changed, x.tell)
+    examine(then)
+    return then
 
 
 @contextmanager
@@ -141,24 +138,10 @@ def of_log(path: Path, classes: int | None = None, claimed: int | None = None) -
     return Diagnosis(path.name, suspects, noted, (), (), e, {}, cost)
 
 
-def _treated(x: Examination) -> tuple[Treated, ...]:
-    """The remedies of the suspects, tried in order until one is proven."""
-    done: list[Treated] = []
-    suspects, _ = judged(x.findings())
-    for finding in suspects:
-        with x.part(f"treatment of {finding.cause}"):
-            found = treat(x.subject, x.evidence, finding)
-            if found is not None:
-                done.append(found)
-        if done and done[-1].verified:
-            break
-    return tuple(done)
-
-
-def _told(x: Examination, treatments: tuple[Treated, ...]) -> Diagnosis:
+def _told(x: Examination, spent: float, treatments: tuple[Treated, ...]) -> Diagnosis:
     suspects, noted = judged(x.findings())
-    run, spent = x.run_seconds or 0.0, time.perf_counter() - x.began
-    first = x.first or spent
+    run = x.run_seconds or 0.0
+    first = x.known.get(suspects[0].cause, spent) if suspects else spent
     cost = {"runs": spent / run, "first": first / run} if run > BRIEF else {"runs": math.nan, "first": math.nan}
     excluded = ruled_out(x.evidence, suspects)
     bars = waterfall(x.evidence)

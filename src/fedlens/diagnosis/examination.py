@@ -1,8 +1,9 @@
-"""The order of the examination: the cheapest first, each part from a fresh job, each allowed to fail alone."""
+"""An examination under way: what is known so far, what each part took and what could not be examined."""
 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,22 +13,15 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from fedlens.diagnosis.evidence import Effect, Evidence, Outcome, Round, Trials, Unexamined
+from fedlens.diagnosis.evidence import Effect, Evidence, Outcome, Trials, Unexamined
 from fedlens.diagnosis.examiner import Examiner
 from fedlens.diagnosis.finding import Certainty, Finding
-from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import State
-from fedlens.diagnosis.probes.aggregation import examine_aggregation
-from fedlens.diagnosis.probes.data import examine_data
-from fedlens.diagnosis.probes.evaluating import examine_evaluating
-from fedlens.diagnosis.probes.handling import examine_handling
-from fedlens.diagnosis.probes.labels import examine_labels
-from fedlens.diagnosis.probes.learning import examine_learning
-from fedlens.diagnosis.probes.participation import examine_participation
-from fedlens.diagnosis.probes.rounds import Played, examine_rounds
+from fedlens.diagnosis.origins.examine import examine_origins
+from fedlens.diagnosis.probes.rounds import Played, Playing
 from fedlens.diagnosis.signs import read
+from fedlens.diagnosis.signs.places import OF_DATA
 from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.diagnosis.trials import Ran
 from fedlens.diagnosis.verdict.judgement import breaks
@@ -35,6 +29,7 @@ from fedlens.errors import FedlensError
 
 SHARE, KNOWN = 0.25, 0.15  # of its rounds that the job is run for; and where something exact is broken already
 LEAST, MOST = 6, 30  # rounds
+WATCHED = 2  # the first rounds, of which all is seen
 LAST = 5  # evaluations whose mean is a run's score
 
 Told = Callable[[str], None]
@@ -42,14 +37,14 @@ Told = Callable[[str], None]
 
 @dataclass
 class Examination:
-    """One examination under way. `seconds` of each stage; `first`: seconds until the first exact suspect was known."""
+    """One examination under way. `seconds` of each stage; `known`: seconds until each cause was sure."""
 
     subject: Subject
     tell: Told
     evidence: Evidence
     began: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(default_factory=dict)
-    first: float | None = None
+    known: dict[str, float] = field(default_factory=dict)
     played: Played | None = None
     models: list[tuple[int, State]] = field(default_factory=list)
     curve: list[float] = field(default_factory=list)
@@ -61,15 +56,30 @@ class Examination:
         return self.subject.fresh()
 
     @cached_property
+    def playing(self) -> Playing:
+        """The rounds of the job that is played. Raises Ailing where it has no first model."""
+        return Playing(self.patient, self.evidence.facts, self.examiner, self.patient.init, self.evidence.facts.payload)
+
+    @cached_property
     def length(self) -> int:
-        """Rounds that the job is run for."""
+        """Rounds that the job is run for, by what is known when that is first asked."""
         rounds = self.evidence.facts.rounds
-        return min(rounds, max(LEAST, min(MOST, math.ceil((KNOWN if self.exact else SHARE) * rounds))))
+        return min(rounds, max(LEAST, min(MOST, math.ceil((KNOWN if self.explained else SHARE) * rounds))))
 
     @property
     def exact(self) -> bool:
         """Whether something exact is broken, by what is known so far."""
         return any(breaks(one) for one in self.findings())
+
+    @property
+    def explained(self) -> bool:
+        """Whether something exact is broken that training can suffer from: a wrong evaluation is none."""
+        return any(breaks(one) and not one.cause.startswith("E") for one in self.findings())
+
+    @property
+    def some_data_are_odd(self) -> bool:
+        """Whether something is wrong with the data of some clients, by what is known so far."""
+        return any(one.clients and one.certainty and one.cause in OF_DATA for one in self.findings())
 
     @cached_property
     def examiner(self) -> Examiner | None:
@@ -82,16 +92,20 @@ class Examination:
 
     @property
     def run_seconds(self) -> float | None:
-        """What one whole training run of the job takes, by the rounds that were played."""
+        """What one whole training run of the job takes, by the rounds that were played: those in which little was
+        watched, unless the job broke down, after which its rounds may be short."""
         if self.played is None or not self.played.rounds:
             return None
-        return self.played.seconds_fit / len(self.played.rounds) * self.evidence.facts.rounds
+        rounds, seconds = self.played.rounds, self.played.seconds_fit[: len(self.played.rounds)]
+        sound = all(one.finite for one in rounds)
+        return statistics.fmean((sound and seconds[WATCHED:]) or seconds) * self.evidence.facts.rounds
 
     def learn(self, **sections: Any) -> None:
         """Add what a stage measured."""
         self.evidence = replace(self.evidence, **sections)
-        if self.first is None and any(one.certainty >= Certainty.SUPPORTED for one in self.findings()):
-            self.first = time.perf_counter() - self.began
+        for one in self.findings():
+            if one.certainty >= Certainty.SUPPORTED:
+                self.known.setdefault(one.cause, time.perf_counter() - self.began)
 
     def findings(self) -> list[Finding]:
         """What all signs say of the evidence so far."""
@@ -126,85 +140,12 @@ def begun(subject: Subject, tell: Told) -> Examination:
     patient = subject.fresh()
     # The first optimiser loads PyTorch's compiler, for two seconds that every training run pays too.
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    return Examination(subject, tell, Evidence(facts=patient.facts()))
-
-
-def without_training(x: Examination) -> None:
-    """All that needs hardly a visit: the log, who is asked, the aggregator, how clients and states are handled."""
-    facts = x.evidence.facts
-    with x.part("participation"):
-        x.learn(participation=examine_participation(x.subject, facts))
-    with x.part("the aggregator"):
-        x.learn(aggregation=examine_aggregation(x.subject, facts))
-    with x.part("how clients and states are handled"):
-        x.learn(handling=examine_handling(x.subject, facts))
-
-
-def some_rounds(x: Examination) -> None:
-    """The job's own rounds, watched."""
-    facts = x.evidence.facts
-
-    def each(round: Round, state: State) -> None:
-        kept = {name: value.clone() for name, value in state.items()}
-        if round.number in (1, 2, x.length // 2, x.length):
-            x.models.append((round.number, kept))
-        if x.examiner is not None:
-            x.curve.append(x.examiner.exam(kept).accuracy)
-
-    with x.part("rounds of the job"):
-        x.played = examine_rounds(x.patient, facts, x.length, examiner=x.examiner, each=each)
-        x.learn(rounds=x.played.rounds, facts=replace(facts, payload=x.played.payload or facts.payload))
-        if x.played.failure is not None:
-            x.missed(f"rounds after {len(x.played.rounds)}", " ".join(str(x.played.failure).split()))
-
-
-def with_models(x: Examination) -> None:
-    """What needs to know how the job trains and what it reports."""
-    facts, offers = x.evidence.facts, x.evidence.facts.offers
-    if {"model", "train_data"} <= offers:
-        with x.part("the network and its loss"):
-            x.learn(learning=examine_learning(x.subject, facts, rate(x.evidence), optimizer(x.evidence)))
-    if x.models:
-        with x.part("what is reported"):
-            numbers = {number for number, _ in x.models}
-            told = [round.reported for round in x.evidence.rounds if round.number in numbers]
-            x.learn(evaluating=examine_evaluating(x.subject, facts, x.examiner, x.models, reported=told))
-    lacking = [name for name in ("model", "loss", "train_data", "test_data") if name not in offers]
-    if lacking:
-        x.missed("what needs the job's " + ", ".join(lacking), "the job does not offer it (see fedlens.Job)")
-
-
-def data_and_log(x: Examination) -> None:
-    """The clients' examples and, where nothing exact is broken yet, what their labels mean; and what was printed."""
-    facts, offers = x.evidence.facts, x.evidence.facts.offers
-    if "train_data" in offers:
-        with x.part("the clients' data"), threadpool_limits(1):  # on a busy machine their threads wait for each other
-            x.learn(data=examine_data(x.subject, facts))
-    if x.evidence.data is not None:
-        held = {client: [c for c, n in enumerate(row) if n] for client, row in x.evidence.data.counts.items()}
-        with x.part("classes that are never seen"):
-            x.learn(participation=examine_participation(x.subject, facts, held))
-        if not x.exact:
-            with x.part("the labels"), threadpool_limits(1):
-                x.learn(labels=examine_labels(x.subject, facts, x.evidence.data))
-    if "log" in offers:
-        with x.part("the log"):
-            rows, said = read_log(x.patient.job.log), facts.declared.test_size
-            size = said if said is not None or x.evidence.data is None else x.evidence.data.test_size
-            values, printed = [row.value for row in rows], [row.printed for row in rows]
-            x.learn(log=examine_log(values, printed=printed, claimed=size, classes=facts.classes))
-
-
-def rate(e: Evidence) -> float | None:
-    """The local rate, as first measured, else as declared."""
-    seen = [visit.watched.rates[0] for round in e.rounds for visit in round.visits if visit.watched.rates]
-    return seen[0] if seen else e.facts.declared.lr
-
-
-def optimizer(e: Evidence) -> str | None:
-    """The local optimiser, as first measured, else as declared."""
-    seen = [visit.watched.optimizer for round in e.rounds for visit in round.visits if visit.watched.optimizer]
-    return seen[0] if seen else e.facts.declared.optimizer
+    x = Examination(subject, tell, Evidence(facts=patient.facts()))
+    if subject.trace is not None:
+        with x.part("where the job's code stands"):
+            origins, where = examine_origins(patient, subject.trace, x.evidence.facts)
+            x.learn(origins=origins, facts=replace(x.evidence.facts, where={**x.evidence.facts.where, **where}))
+    return x
 
 
 def score(curve: Sequence[float]) -> float:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import math
-import statistics
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-from scipy import stats  # type: ignore[import-untyped]
+from dataclasses import dataclass, replace
 
 from fedlens.diagnosis.evidence import Evidence, Outcome
-from fedlens.diagnosis.finding import Finding
+from fedlens.diagnosis.finding import Certainty, Finding
 from fedlens.diagnosis.job import State
+from fedlens.diagnosis.probes.labels import examine_labels
+from fedlens.diagnosis.repair.proof import Gain, gain, holds, share
+from fedlens.diagnosis.repair.remedies import CHOICES, with_usual
 from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.diagnosis.trials.case import NOTHING, Case, Correction
 from fedlens.diagnosis.trials.course import binomial, outcome, run
 from fedlens.diagnosis.trials.cures import CURES
 from fedlens.diagnosis.trials.knobs import KNOBS
 from fedlens.diagnosis.trials.lend import admit, tested_on_few
-from fedlens.diagnosis.trials.own import Make, courses
-from fedlens.diagnosis.trials.parts import Mean, Parts, authors
+from fedlens.diagnosis.trials.own import Make, outcome_of, run_job
+from fedlens.diagnosis.trials.parts import authors
 from fedlens.diagnosis.trials.settings import Assumed, reference_settings
 from fedlens.diagnosis.trials.trials import reference_setup
 from fedlens.errors import FedlensError
 
-CLEAR = 0.01  # accuracy that a remedy must gain to be called one, beside an interval that excludes 0
-SAME = 1e-4  # relative difference of two models that float32 rounding explains
 DEALT = ("iid", "the same examples dealt again IID")
 PLAIN: tuple[str | None, str] = (None, "the reference implementation")
 WITHOUT = {  # beginnings of causes that the reference has too, and the knob that takes them away
@@ -34,7 +33,10 @@ WITHOUT = {  # beginnings of causes that the reference has too, and the knob tha
     "V": ("clip-off", "the reference without clipping"),
     "X": ("codec-off", "the reference without compression"),
 }
-SEEDS = 3  # at least; as many again where all gain and their mean is not yet sure
+APART = 1000  # added to the seed where one of several is chosen
+SEEDS = 3  # at least; as many again where all gain and that is not yet sure
+FAR = 0.1  # accuracy above chance, below which a job has hardly begun to learn
+LONGEST = 900.0  # seconds that a proof over all rounds may take, where a part of them proves nothing
 
 After = Callable[[Sequence[int]], Outcome]
 
@@ -44,9 +46,10 @@ class Treated:
     """What a remedy did to the job.
 
     `before`, `after`: the job as it is and treated, over the same seeds. `reference`: the accuracy that could be had,
-    of `against`. `recovered`: (after - before) / (reference - before), nan where the job lacks nothing. `interval`: 95%
-    of the gain after - before, paired by seed (t distribution). `verified`: the interval excludes 0 and the gain is
-    more than a point; of faults that cost no accuracy: what was broken holds. `change`: what was done.
+    of `against`. `recovered`: (after - before) / (reference - before), nan where the job lacks nothing; `share`: 95% of
+    it. `interval`: 95% of the gain after - before, paired by seed. `verified`: the interval excludes 0 and the gain is
+    more than a point; of faults that cost no accuracy: what was broken holds. `change`: what was done. `remains`: what
+    the changed job lacks still, and `further`: what an examination of it finds; "" and () where there was none.
     """
 
     finding: Finding
@@ -59,6 +62,9 @@ class Treated:
     verified: bool
     says: str
     change: str
+    share: tuple[float, float] = (math.nan, math.nan)
+    remains: str = ""
+    further: tuple[Finding, ...] = ()
 
 
 def treat(
@@ -72,15 +78,53 @@ def treat(
 ) -> Treated | None:
     """The job with the finding's treatment, beside the job as it is; None where there is none that can be tried.
 
-    `length`: rounds, as many as the trials had by default; `settings`: of the doctor's clients, as measured by default.
-    Raises Ailing where the author's code fails, ConfigurationError where the job does not lend what the remedy needs.
+    `length`: rounds; by default as many as the trials had and, where a gain is seen there and not proven, all of the
+    job's. `settings`: of the doctor's clients, as measured by default. Raises Ailing where the author's code fails,
+    ConfigurationError where the job does not lend what the remedy needs.
     """
-    name, _, value = finding.treatment.partition("=")
-    rounds = length or _length(evidence)
-    assumed = settings or reference_settings(evidence.facts, evidence.rounds)
-    case = Case(subject, evidence, finding, assumed, value)
-    if name == "reference-evaluation":
+    finding = with_usual(finding)
+    case, rounds = case_of(subject, evidence, finding, settings), length or _length(evidence)
+    if finding.treatment == "reference-evaluation":
         return _reported(case, rounds, seeds)
+    case = _chosen(case, rounds)
+    began = time.monotonic()
+    found = _tried(case, rounds, seeds)
+    spent, every = time.monotonic() - began, case.facts.rounds
+    if found is None or found.verified or length is not None or rounds >= every or finding.silent:
+        return found
+    lacks = math.isfinite(found.recovered) or finding.certainty is not Certainty.FOUND
+    promising = lacks and (found.after.mean > found.before.mean or not learns(found, evidence))
+    return (_tried(case, every, seeds) if promising and spent / rounds * every <= LONGEST else None) or found
+
+
+def learns(found: Treated, evidence: Evidence) -> bool:
+    """Whether what could be had in the rounds of a treatment is far from chance."""
+    classes, trials = evidence.facts.classes or 2, evidence.trials
+    return found.reference > (trials.chance if trials is not None and trials.chance else 1 / classes) + FAR
+
+
+def case_of(subject: Subject, evidence: Evidence, finding: Finding, settings: Assumed | None = None) -> Case:
+    """What the finding's cure may look at; maps of labels are looked for where they are needed and not yet known."""
+    name, _, value = finding.treatment.partition("=")
+    if name == "relabel" and evidence.labels is None and evidence.data is not None:
+        evidence = replace(evidence, labels=examine_labels(subject, evidence.facts, evidence.data))
+    return Case(subject, evidence, finding, settings or reference_settings(evidence.facts, evidence.rounds), value)
+
+
+def _chosen(case: Case, rounds: int) -> Case:
+    """Where the treatment stands for several, the case with the one that is ahead on a seed that no proof uses."""
+    ahead, best = -math.inf, case
+    for treatment in CHOICES.get(case.finding.treatment, ()):
+        finding = replace(case.finding, treatment=treatment)
+        one = case._replace(finding=finding, value=treatment.partition("=")[2])
+        tried = _trial(one, rounds)
+        score = -math.inf if tried is None else tried[0]((APART,)).mean
+        if score > ahead:
+            ahead, best = score, one
+    return best
+
+
+def _tried(case: Case, rounds: int, seeds: Sequence[int]) -> Treated | None:
     tried = _trial(case, rounds)
     if tried is None:
         return None
@@ -91,7 +135,7 @@ def treat(
 def _trial(case: Case, rounds: int) -> tuple[After, str, Make | None] | None:
     """What makes the treated outcome for given seeds, in words what it changes, and the treated parts."""
     treatment, (name, _, value) = case.finding.treatment, case.finding.treatment.partition("=")
-    if treatment in KNOBS:
+    if treatment in KNOBS and name not in CURES:
         ward = admit(case.subject.fresh(0))
         if KNOBS[treatment].turn(reference_setup(ward, case.facts, case.settings, rounds, 0)[0]) is None:
             return None
@@ -99,15 +143,16 @@ def _trial(case: Case, rounds: int) -> tuple[After, str, Make | None] | None:
     made = CURES[name].make(case) if name in CURES else None
     if made is None:
         return None
-    change = CURES[name].change.format(value or "as usual")
-    return lambda seeds: _outcome(case, made, rounds, seeds), change, made
+    place = f" (to change: {case.finding.where})" if case.finding.where else ""
+    change = CURES[name].change.format(value or "as usual") + place
+    return lambda seeds: outcome_of(case.subject, case.facts, made, rounds, seeds), change, made
 
 
 def _both(case: Case, after: After, rounds: int, seeds: Sequence[int]) -> tuple[Outcome, Outcome]:
     """The job as it is and treated. Where every seed gains and three do not prove it, three more are run."""
     one, other = _before(case, rounds, seeds), after(seeds)
     gains = [b - a for a, b in zip(one.values, other.values, strict=True)]
-    if len(gains) != SEEDS or min(gains) <= 0 or interval(gains)[0] > 0:
+    if len(gains) != SEEDS or min(gains) <= 0 or gain(one.values, other.values).low > 0:
         return one, other
     more = tuple(range(max(seeds) + 1, max(seeds) + 1 + SEEDS))
     return _joined(one, _before(case, rounds, more, fresh=True)), _joined(other, after(more))
@@ -119,16 +164,11 @@ def _length(evidence: Evidence) -> int:
     return known.rounds if known is not None else min(rounds, max(10, rounds // 4))
 
 
-def _outcome(case: Case, make: Make, rounds: int, seeds: Sequence[int]) -> Outcome:
-    share = len(seeds) * rounds / max(1, case.facts.rounds)
-    return outcome(courses(case.subject, make, rounds, seeds), share)
-
-
 def _before(case: Case, rounds: int, seeds: Sequence[int], fresh: bool = False) -> Outcome:
     known = None if case.evidence.trials is None else case.evidence.trials.job
     if not fresh and known is not None and known.rounds == rounds and len(known.values) == len(seeds):
         return known
-    return _outcome(case, lambda patient, seed: authors(patient), rounds, seeds)
+    return run_job(case.subject, case.facts, rounds, seeds)
 
 
 def _turned(
@@ -165,75 +205,32 @@ def _reference(case: Case, rounds: int, seeds: Sequence[int]) -> tuple[Outcome |
 
 
 def _compared(case: Case, before: Outcome, after: Outcome, change: str, make: Make | None) -> Treated:
-    n, rounds = len(before.values), before.rounds
-    reference, against = _reference(case, rounds, range(min(n, SEEDS)))
-    gains = [b - a for a, b in zip(before.values, after.values, strict=True)]
-    low, high = interval(gains)
-    gain, recovered = statistics.fmean(gains), math.nan
-    says = (
-        f"{_percent(before.mean)} -> {_percent(after.mean)} ({100 * gain:+.1f} points, 95% interval "
-        f"{100 * low:+.1f}..{100 * high:+.1f}, {n} paired seeds, {rounds} rounds)"
-    )
+    found, rounds = gain(before.values, after.values), before.rounds
+    reference, against = _reference(case, rounds, range(min(found.n, SEEDS)))
+    best, part = math.nan, share(before.values, after.values, before.values)
+    says = f"{_percent(before.mean)} -> {_percent(after.mean)} ({found}, {rounds} rounds)"
     if reference is not None:
-        gaps = [c - a for a, c in zip(before.values, reference.values, strict=False)]
-        gap = statistics.fmean(gaps)
-        if gap > CLEAR:
-            recovered = statistics.fmean(gains[: len(gaps)]) / gap
-            says += f": {recovered:.0%} of the way to {against} ({_percent(reference.mean)})"
-    verified = low > 0 and gain > CLEAR
-    if not verified and case.finding.silent and make is not None:
-        verified, proof = holds(case, make)
-        says += f". This fault need not cost accuracy: {proof}"
-    elif not verified:
-        says += ". Not proven"
-    best = math.nan if reference is None else reference.mean
-    return Treated(case.finding, before, after, best, against, recovered, (low, high), verified, f"{says}.", change)
+        best, part = reference.mean, share(before.values, after.values, reference.values)
+    if math.isfinite(part.mean):
+        sure = f", 95% interval {part.low:.0%} to {part.high:.0%}" if math.isfinite(part.low) else ""
+        says += f": {part.mean:.0%} of the way to {against} ({_percent(best)}){sure}"
+    verified, proof = _verified(case, found, make)
+    return Treated(
+        *(case.finding, before, after, best, against, part.mean, (found.low, found.high), verified),
+        says=says + proof,
+        change=change,
+        share=(part.low, part.high),
+    )
 
 
-def interval(gains: Sequence[float]) -> tuple[float, float]:
-    """95% of the mean of paired gains by the t distribution; without bounds for one alone."""
-    mean, n = statistics.fmean(gains), len(gains)
-    if n < 2:
-        return -math.inf, math.inf
-    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(gains) / math.sqrt(n)
-    return mean - half, mean + half
-
-
-def holds(case: Case, make: Make) -> tuple[bool, str]:
-    """Whether two rounds of the treated job keep what a federation promises, with the numbers in words.
-
-    The new model is the weighted mean of the uploads (where no more is declared), and does not depend on the order in
-    which clients are visited.
-    """
-    ways: tuple[Callable[[Sequence[int]], Sequence[int]], ...] = (list, lambda asked: list(reversed(asked)))
-    models = [_two_rounds(case, make, way) for way in ways]
-    order = _apart(models[0][0], models[1][0], case)
-    says = f"the order of clients changes the model by {order:.0e}"
-    if not case.facts.declared.plain_server or case.facts.declared.dp:
-        return order < SAME, says
-    residual = _apart(models[0][0], models[0][1], case)
-    return order < SAME and residual < SAME, f"{says}, it differs from the weighted mean by {residual:.0e}"
-
-
-def _two_rounds(case: Case, make: Make, way: Callable[[Sequence[int]], Sequence[int]]) -> tuple[State, State]:
-    """The model after two rounds, and what the weighted mean of the last uploads is."""
-    patient = case.subject.fresh(0)
-    parts: Parts = make(patient, 0)
-    state: State = dict(patient.init)
-    mean: State = state
-    for number in (1, 2):
-        asked = way(list(parts.sample(number)))
-        sent = [parts.fit(client, state, number) for client in asked]
-        mean = Mean(case.facts)(state, sent, number)
-        state = parts.aggregate(state, sent, number)
-    return state, mean
-
-
-def _apart(one: State, other: State, case: Case) -> float:
-    names = [name for name in case.facts.of_kind("parameter") if name in one and name in other]
-    far = sum(float((one[name].double() - other[name].double()).square().sum()) for name in names)
-    size = sum(float(one[name].double().square().sum()) for name in names)
-    return math.sqrt(far / size) if size else math.sqrt(far)
+def _verified(case: Case, found: Gain, make: Make | None) -> tuple[bool, str]:
+    """Whether the remedy is proven, and the end of the sentence that says so."""
+    if found.proven:
+        return True, "."
+    if not case.finding.silent or make is None:
+        return False, ". Not proven."
+    sound, proof = holds(case, make)
+    return sound, f". This fault need not cost accuracy: {proof}."
 
 
 def _reported(case: Case, rounds: int, seeds: Sequence[int]) -> Treated | None:
@@ -252,7 +249,7 @@ def _reported(case: Case, rounds: int, seeds: Sequence[int]) -> Treated | None:
         tested = len(examiner.labels)
     share = len(seeds) * rounds / max(1, case.facts.rounds)
     before, after = Outcome(tuple(told), rounds, share), Outcome(tuple(measured), rounds, share)
-    low, high = interval([b - a for a, b in zip(told, measured, strict=True)])
+    found = gain(told, measured)
     wrong = max(abs(a - b) / max(binomial(b, tested), 1e-9) for a, b in zip(told, measured, strict=True))
     says = (
         f"'{key}' was {before.mean:.4g} where the model's accuracy on {tested} test examples is "
@@ -260,7 +257,17 @@ def _reported(case: Case, rounds: int, seeds: Sequence[int]) -> Treated | None:
     )
     verified = wrong > 2
     return Treated(
-        *(case.finding, before, after, after.mean, "the doctor's evaluation", math.nan, (low, high), verified, says),
+        *(
+            case.finding,
+            before,
+            after,
+            after.mean,
+            "the doctor's evaluation",
+            math.nan,
+            (found.low, found.high),
+            verified,
+            says,
+        ),
         change="the model is examined on all test examples, in evaluation mode",
     )
 
@@ -273,6 +280,12 @@ def _last_state(patient: Patient, rounds: int) -> State:
         state = parts.aggregate(state, sent, number)
         patient.evaluate(state, number)
     return state
+
+
+def metric_of(case: Case) -> str:
+    """The reported accuracy's name, "" where nothing is reported."""
+    patient = case.subject.fresh()
+    return _metric(case, patient.evaluate(patient.init, 1))
 
 
 def _metric(case: Case, reported: dict[str, float]) -> str:

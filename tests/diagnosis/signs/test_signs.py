@@ -28,7 +28,7 @@ def test_a_healthy_job_has_no_suspect() -> None:
 
 @pytest.mark.parametrize("section", [one.name for one in fields(Evidence) if one.name not in ("facts", "unexamined")])
 def test_a_section_that_is_missing_makes_no_suspect(section: str) -> None:
-    assert named(replace(job(), **{section: () if section == "rounds" else None})) == {}
+    assert named(replace(job(), **{section: () if section in ("rounds", "beside") else None})) == {}
 
 
 def test_bare_facts_make_no_suspect() -> None:

@@ -3,7 +3,8 @@
 from evidence_of import effect, job, outcome, trials
 
 from fedlens.diagnosis import Evidence
-from fedlens.diagnosis.counterfactuals import _first_knobs, on_its_way
+from fedlens.diagnosis.counterfactuals import _first_knobs
+from fedlens.diagnosis.signs.symptom import on_its_way
 
 
 def rising(*curve: float, best: float = 0.9) -> Evidence:

@@ -99,6 +99,8 @@ def test_a_classifier_of_clients_data_that_fails_on_the_test_set_speaks_of_the_t
     said = labels(test_identity=0.5, test_best=0.52)
     assert certainty(evaluation_prepares_otherwise(ailing(labels=said))) is Certainty.CONSISTENT
     assert evaluation_prepares_otherwise(job(labels=said)) is None  # the job does well on that test set
+    weak = replace(said, identity=dict.fromkeys(said.identity, 0.55))  # at clients that it has not seen, too
+    assert evaluation_prepares_otherwise(ailing(labels=weak)) is None
     renamed = labels(test_identity=0.1, test_best=0.8)
     assert evaluation_prepares_otherwise(ailing(labels=renamed)) is None  # L1
 

@@ -1,11 +1,12 @@
 """Signs of what is reported, on made-up reports and logs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from evidence_of import bare, evaluating, exam, job, log, rounds
+from evidence_of import bare, data, evaluating, exam, job, log, round_of, rounds
 
-from fedlens.diagnosis import Certainty, Finding
+from fedlens.diagnosis import Certainty, Evidence, Finding
 from fedlens.diagnosis.signs.evaluation import SIGNS
 from fedlens.diagnosis.signs.evaluation.constant import one_class_is_answered
 from fedlens.diagnosis.signs.evaluation.digits import digits_are_made_up
@@ -14,7 +15,7 @@ from fedlens.diagnosis.signs.evaluation.loss import loss_is_divided_wrongly
 from fedlens.diagnosis.signs.evaluation.other import another_metric_is_reported
 from fedlens.diagnosis.signs.evaluation.scale import a_count_is_reported
 from fedlens.diagnosis.signs.evaluation.single import one_round_is_quoted
-from fedlens.diagnosis.signs.evaluation.size import logged_of_fewer_examples
+from fedlens.diagnosis.signs.evaluation.size import logged_of_fewer_examples, reported_of_training_data
 from fedlens.diagnosis.signs.evaluation.unsteady import evaluation_is_random
 
 
@@ -179,3 +180,34 @@ def test_one_noisy_round_is_noted_in_either_unit() -> None:
     assert finding is not None and "6.6 points" in finding.says
     assert one_round_is_quoted(job(log=log(noise=0.6, scale="percent"))) is None
     assert one_round_is_quoted(job(log=log(noise=66.0, scale="count"))) is None
+
+
+RIGHT = (211, 703, 1013, 1327, 1499, 1601, 1699)
+
+
+def unmeasured(size: int, right: tuple[int, ...] = RIGHT, **declared: Any) -> Evidence:
+    """A job of 2,000 training and 1,000 test examples that lends no network; so many of `size` are reported right."""
+    seen = tuple(round_of(k, reported={"accuracy": n / size}) for k, n in enumerate(right, 1))
+    return job({"test_size": 1000, **declared}, rounds=seen, evaluating=evaluating(measured=(), n=0), log=None)
+
+
+def test_shares_of_all_training_examples_are_found_without_a_network() -> None:
+    found = reported_of_training_data(unmeasured(2000))
+    assert found is not None and (found.cause, found.certainty, found.where) == ("E1", Certainty.FOUND, "job.py:30")
+
+
+def test_shares_of_the_test_set_of_anything_else_and_declared_ones_are_not() -> None:
+    assert reported_of_training_data(unmeasured(1000, (211, 503, 703, 901, 951))) is None
+    assert reported_of_training_data(unmeasured(2000, (200, 700, 1000, 1300, 1500))) is None  # of 1,000 too
+    assert reported_of_training_data(unmeasured(1999)) is None  # of neither: a mean over batches, say
+    assert reported_of_training_data(unmeasured(2000, metric="train accuracy")) is None
+    assert reported_of_training_data(unmeasured(2000, (211,))) is None  # too few values
+
+
+def test_shares_of_both_sizes_are_those_of_the_test_set() -> None:
+    """2,100 training and 1,050 test examples: what is a share of the fewer is one of the more, too."""
+    said = {"test_size": 1050}
+    held = data(sizes=dict.fromkeys(range(10), 210))
+    halves = replace(unmeasured(1050, tuple(n // 2 for n in RIGHT), **said), data=held)
+    assert reported_of_training_data(halves) is None
+    assert reported_of_training_data(replace(unmeasured(2100, RIGHT, **said), data=held)) is not None

@@ -12,6 +12,7 @@ from fedlens.diagnosis.signs.loss.misfit import one_batch_is_not_learned
 from fedlens.diagnosis.signs.loss.summed import loss_is_a_sum
 from fedlens.diagnosis.signs.loss.twice import softmax_comes_twice
 
+BINARY = "binary_cross_entropy_with_logits"
 SIGNS = (
     softmax_comes_twice,
     likelihood_of_logits,
@@ -45,6 +46,21 @@ def test_probabilities_in_cross_entropy_are_found_with_their_line() -> None:
     assert finding is not None and finding.certainty is Certainty.FOUND
     assert (finding.cause, finding.where, finding.treatment) == ("H1", "job.py:15", "loss=cross-entropy")
     assert "H3" in finding.also and {line.by for line in finding.evidence} == {"M14", "M13"}
+
+
+def test_what_the_graph_shows_to_be_squashed_is_found_in_any_loss() -> None:
+    binary = softmax_comes_twice(job(rounds=given(loss=BINARY, outputs=10, probabilities=True, squashed="softmax")))
+    assert binary is not None and (binary.certainty, binary.cause) == (Certainty.FOUND, "H3")
+    own = softmax_comes_twice(job(rounds=given(loss=None, probabilities=None, squashed="softmax")))
+    assert own is not None and (own.certainty, own.cause) == (Certainty.FOUND, "H1")
+    assert {"O1", "K1"} <= own.hides
+
+
+def test_a_sigmoid_before_cross_entropy_may_be_meant_where_the_job_is_well() -> None:
+    before = given(squashed="sigmoid")
+    assert certainty(softmax_comes_twice(job(rounds=before))) is Certainty.NOTED
+    assert certainty(softmax_comes_twice(ailing(rounds=before))) is Certainty.FOUND
+    assert certainty(softmax_comes_twice(job(rounds=given(squashed="sigmoid", loss=BINARY)))) is Certainty.FOUND
 
 
 def test_a_softmax_whose_logarithm_is_taken_is_healthy() -> None:

@@ -1,7 +1,7 @@
 """Signs of noise and bounds; 384 parameters, so that noise of sigma is 19.6 sigma long."""
 
 import pytest
-from evidence_of import aggregation, effect, job, outcome, rounds, trials, visit
+from evidence_of import aggregation, effect, job, outcome, rounds, trials, visit, watched
 
 from fedlens.diagnosis import Certainty, Evidence, Finding
 from fedlens.diagnosis.signs.aggregation.step import server_steps_wrongly
@@ -138,3 +138,38 @@ def test_uploads_that_look_like_noise_are_found_unless_noise_is_declared() -> No
     assert noise_drowns_updates(job(rounds=one)) is None
     said = job({"dp": {"clip": 1.0, "noise": 0.1}}, rounds=loud)
     assert certainty(noise_drowns_updates(said)) is not Certainty.FOUND
+
+
+def noised(sigma: float, mean: float = 0.4, **declared: object) -> Evidence:
+    """Four clients a round add noise of `sigma` to what they trained; the mean update is `mean` long."""
+    return job(declared, rounds=rounds(3, visits=tuple(visit(c, watched=watched(added=sigma)) for c in range(4)),
+                                       mean_norm=mean))  # fmt: skip
+
+
+def test_noise_that_clients_add_undeclared_and_unbounded_is_found() -> None:
+    finding = noise_without_clip(noised(0.01))  # 0.196 long on updates of 0.5
+    assert certainty(finding) is Certainty.FOUND and finding is not None and finding.cause == "V3"
+    assert finding.where == "job.py:10" and finding.silent
+    assert noise_without_clip(noised(0.0)) is None
+    assert noise_without_clip(noised(1e-5)) is None  # a thousandth of the update: rounding of some kind
+    assert noise_without_clip(noised(0.01, dp={"clip": 1.0, "noise": 0.1})) is None
+    assert noise_without_clip(noised(0.01, codec="qsgd:8")) is None
+
+
+def test_masks_that_cancel_in_the_sum_are_no_noise() -> None:
+    """Noise of 0.5 is 9.8 long in an upload and 4.9 in the mean of four; the mean is 0.4 long."""
+    assert noise_without_clip(noised(0.5)) is None
+    assert noise_without_clip(noised(0.5, mean=4.9)) is not None
+
+
+def test_noise_that_the_server_adds_undeclared_is_found() -> None:
+    sigma = 0.1 * 0.4 / LENGTH  # a tenth of the mean update
+    off = rounds(3, residual=0.1, unexplained=0.1)
+    found = noise_without_clip(job(aggregation=aggregation(noise=sigma, residual=0.1), rounds=off))
+    assert certainty(found) is Certainty.FOUND and found is not None and found.where == "job.py:20"
+    faint = aggregation(noise=sigma / 100, residual=1e-3)
+    assert noise_without_clip(job(aggregation=faint)) is None
+    weighed = aggregation(noise=sigma, residual=1e-7)  # the uploads that count are drawn anew
+    assert noise_without_clip(job(aggregation=weighed, rounds=off)) is None
+    rounded = aggregation(noise=sigma, residual=0.1, grid=0.01)  # stochastic rounding lies on a grid
+    assert noise_without_clip(job(aggregation=rounded, rounds=off)) is None

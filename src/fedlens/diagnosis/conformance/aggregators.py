@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.diagnosis.conformance.calling import Binding, bindings, called, words
+from fedlens.diagnosis.conformance.flower import results
 from fedlens.diagnosis.conformance.load import Component
 from fedlens.diagnosis.conformance.result import Check
 from fedlens.diagnosis.conformance.verdicts import verdicts
@@ -38,6 +39,7 @@ ROLES = {
         " client_models local_models updates deltas params parameters weights local_params client_params"
     ),
     "pairs": words("uploads results client_results"),
+    "failures": words("failures"),
     "round": words("round rnd t server_round round_num r round_idx epoch"),
 }
 WORDS = frozenset().union(*ROLES.values())
@@ -47,11 +49,13 @@ TEMPLATES = (
     ("pairs", "round"), ("states", "round"), ("current", "pairs", "round"), ("current", "uploads", "round"),
     ("current", "states", "counts"), ("current", "states", "shares"), ("states", "counts", "current"),
     ("current", "states", "round"), ("states", "counts", "round"), ("current", "states", "counts", "round"),
+    ("round", "fits", "failures"),
 )  # fmt: skip
 FORMS = ("tensors", "arrays by name", "arrays", "list of tensors", "modules", "vectors")
-COUNTED = {"counts", "shares", "pairs", "uploads", "reversed"}
+COUNTED = {"counts", "shares", "pairs", "uploads", "reversed", "fits"}
 TAKEN = {
     "current": "current", "states": "states", "counts": "examples", "shares": "shares", "round": "round",
+    "fits": "[(client, FitRes)]", "failures": "failures",
     "pairs": "[(state, examples)]", "reversed": "[(examples, state)]", "uploads": "uploads",
 }  # fmt: skip
 
@@ -197,6 +201,7 @@ def _reduced(
     given = {
         "current": current, "states": list(sent), "counts": list(counts), "round": 1, "shares": cohort.p.tolist(),
         "pairs": list(zip(sent, counts, strict=True)), "reversed": list(zip(counts, sent, strict=True)),
+        "fits": results(sent, counts), "failures": [],
         "uploads": [Upload(state, count) for state, count in zip(sent, counts, strict=True)],
     }  # fmt: skip
     seeded(0, 7)
@@ -215,7 +220,7 @@ def _reduced(
 
 
 def _stateful(raw: Any) -> bool:
-    return isinstance(raw, Mapping | list | nn.Module)
+    return isinstance(raw, Mapping | list | nn.Module) or hasattr(raw, "tensors")
 
 
 def _written(state: State, form: str, model: Model) -> Any:

@@ -3,7 +3,7 @@
 Knows: which measurements there are, what each number means and in which unit.
 Does not know: how they are made, or what they say of a cause.
 Offers: Evidence, and its sections Facts, Log, Aggregation, Participation, Handling, Round, DataAudit, LabelAudit,
-Learning, Evaluating, Trials; Unexamined.
+Learning, Evaluating, Trials, Origins; Unexamined.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from fedlens.diagnosis.evidence.aggregation import Aggregation
 from fedlens.diagnosis.evidence.data import DataAudit, Inputs, LabelAudit
 from fedlens.diagnosis.evidence.facts import Entry, Facts, Unexamined
 from fedlens.diagnosis.evidence.learning import Evaluating, Learning, Log
+from fedlens.diagnosis.evidence.origins import Origins
 from fedlens.diagnosis.evidence.rounds import Exam, Handling, Participation, Round, Visit, Watched
 from fedlens.diagnosis.evidence.trials import Effect, Outcome, Trials
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All of it; a section is None (or empty) where it could not be examined, and `unexamined` says why."""
+    """All of it; a section is None (or empty) where it could not be examined, and `unexamined` says why. `beside`:
+    visits of clients that no watched round asked, after the last of them."""
 
     facts: Facts
     log: Log | None = None
@@ -28,11 +30,13 @@ class Evidence:
     aggregation: Aggregation | None = None
     handling: Handling | None = None
     rounds: tuple[Round, ...] = ()
+    beside: tuple[Visit, ...] = ()
     data: DataAudit | None = None
     labels: LabelAudit | None = None
     learning: Learning | None = None
     evaluating: Evaluating | None = None
     trials: Trials | None = None
+    origins: Origins | None = None
     unexamined: tuple[Unexamined, ...] = ()
 
 
@@ -50,6 +54,7 @@ __all__ = [
     "LabelAudit",
     "Learning",
     "Log",
+    "Origins",
     "Outcome",
     "Participation",
     "Round",

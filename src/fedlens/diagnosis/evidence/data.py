@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -40,7 +40,9 @@ class DataAudit:
     `overlap`: share of test examples that some client holds; `shared`: share of examples that more than one client
     holds; `copies`: share of repeated examples within clients; `same`: clients that hold exactly another one's data;
     `clash`: share of inputs that stand with different labels (M29). All of them beyond what chance repeats explain, as
-    where few distinct inputs are possible; `expected`: the share of test examples that is such chance.
+    where few distinct inputs are possible; `expected`: the share of test examples that is such chance. Of those
+    clients that have some, the shares of their examples: `leaked`, that are test examples; `dealt_twice`, that other
+    clients hold too.
 
     `order_run`: client -> mean run of equal labels in its stored order by that of a shuffled order.
     """
@@ -71,6 +73,8 @@ class DataAudit:
     same: tuple[int, ...] = ()
     clash: float = 0.0
     expected: float = 0.0
+    leaked: Mapping[int, float] = field(default_factory=dict)
+    dealt_twice: Mapping[int, float] = field(default_factory=dict)
     order_run: Mapping[int, float]
 
 

@@ -39,6 +39,21 @@ class Tie(NamedTuple):
     most: float
 
 
+class SentBack(NamedTuple):
+    """The change that came back beside the change w_end - w_received that was trained: its coefficient on that, 1 where
+    it is sent as it is, and what is left of it, by the trained one's norm, 0 where nothing was added. Twice: where what
+    came back is weights, and where it is an update. `sum`: of all numbers that came back; `sum_end`, `sum_change`: of
+    the trained weights and of their change."""
+
+    weights: float
+    weights_aside: float
+    update: float
+    update_aside: float
+    sum: float = 0.0
+    sum_end: float = 0.0
+    sum_change: float = 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Watched:
     """What one call of the author's `fit` did inside PyTorch, where that could be seen; None: it could not.
@@ -57,7 +72,10 @@ class Watched:
     `stuck`: trained modules that were in evaluation mode (M31), `updating`: running statistics moved.
     `unused`: trainable parameters whose gradient was None or zero in every step; `outside`: optimised parameters that
     the returned state does not hold; `gradient_norm` at the first step; `clipped`: share of steps whose gradient was
-    scaled down by clip_grad_norm_, and `separately`: tensor by tensor. `input_low/high/mean/std`: of the first batch.
+    scaled down by clip_grad_norm_, and `separately`: tensor by tensor. `added`: standard deviation of noise that was
+    added to the weights after the last step, or to a copy of them, 0: none; `beyond`: what was sent beside the trained
+    change in the numbers that were sent at all, by their size: 0 where these are sent as they were trained.
+    `input_low/high/mean/std`: of the first batch.
     `identities`: object ids of the trained model, kept to find one object shared by clients.
 
     `beside`: whether anything but the supervised loss acts on the weights (another term with a gradient, gradients or
@@ -66,6 +84,9 @@ class Watched:
     loss has, beside labels, answers of another model for target; `teacher`, `student`: share of those where that
     model, and the one in training, answer the label; `teacher_chance`: what the same answers dealt out at random would;
     `teacher_tie`, `student_tie`: of answers and labels; `teacher_blank`: all of its rows tell no class from another.
+
+    `sent_back`: what came back beside what was trained. `label_counts`: how often each class 0, 1, ... was among the
+    labels.
     """
 
     start: float | None = None
@@ -83,6 +104,7 @@ class Watched:
     loss_where: str = ""
     probabilities: bool | None = None
     logits: bool | None = None
+    squashed: str = ""
     reduction: str | None = None
     ignored: float | None = None
     one_hot: bool | None = None
@@ -98,6 +120,8 @@ class Watched:
     gradient_norm: float | None = None
     clipped: float | None = None
     separately: bool = False
+    added: float | None = None
+    beyond: float | None = None
     input_low: float | None = None
     input_high: float | None = None
     input_mean: float | None = None
@@ -113,6 +137,8 @@ class Watched:
     teacher_tie: Tie | None = None
     student_tie: Tie | None = None
     teacher_blank: bool = False
+    sent_back: SentBack | None = None
+    label_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,8 +49,9 @@ class Trials:
     `best`: highest accuracy that any budget of pooled training reached; `rate`: the local rate of the reference,
     `best_rate` that of the best of a short search over rates, with `best_rate_outcome`. `whole`: the gain of the
     re-deal over all of the job's rounds, where the trials are shorter: early in training skewed clients are behind also
-    in jobs that end well. `chance`: share of the largest class in the test set; `error`: standard error of one
-    evaluation. `notes`: what was assumed or left out; `unrun`: knobs that time did not allow.
+    in jobs that end well; `late`: the reference itself over all of them, where a claim rested on fewer. `chance`: share
+    of the largest class in the test set; `error`: standard error of one evaluation. `notes`: what was assumed or left
+    out; `unrun`: knobs that time did not allow.
     """
 
     job: Outcome | None = None
@@ -64,6 +65,7 @@ class Trials:
     best_rate: float | None = None
     best_rate_outcome: Outcome | None = None
     whole: Effect | None = None
+    late: Outcome | None = None
     chance: float | None = None
     error: float = 0.0
     notes: tuple[str, ...] = ()

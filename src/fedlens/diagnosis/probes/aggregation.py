@@ -11,18 +11,19 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from fedlens.diagnosis.evidence import Aggregation, Facts
 from fedlens.diagnosis.evidence.aggregation import Fate
 from fedlens.diagnosis.job import State, Upload
 from fedlens.diagnosis.reduction import Bench, Cohort, Done, Form, examine, make_cohort
 from fedlens.diagnosis.reduction.experiments import Reduce
-from fedlens.diagnosis.subject.forms import read_state, read_upload, write_upload
+from fedlens.diagnosis.subject.forms import read_state, read_upload, weights_or_update, write_upload
 from fedlens.diagnosis.subject.guard import Ailing, guarded, seeded
 from fedlens.diagnosis.subject.patient import Patient, Sent, Subject
 
 ROUND = 1
-SLOW = 0.2  # seconds to make a job
+SLOW = 0.02  # seconds to make a job, which is made for each of some 20 experiments
 MOST = 10  # clients that are visited where uploads name their client
 NOTHING = 0.02  # of the model's own coefficient
 
@@ -160,22 +161,8 @@ def _asked(patient: Patient) -> tuple[int, ...]:
 
 
 def _payload(facts: Facts, current: State, sent: State) -> Literal["weights", "update"]:
-    """Whether what was sent lies near the received model or near 0; weights where neither can be told. Entries that
-    stay at clients are near neither."""
-    floats = [n for n, v in current.items() if v.is_floating_point() and not facts.declared.stays(n)]
-    shared = [name for name in floats if name in sent and sent[name].shape == current[name].shape]
-    along = sum(float((current[name].double() * sent[name].double()).sum()) for name in shared)
-    model = math.sqrt(sum(float(current[name].double().square().sum()) for name in shared))
-    length = math.sqrt(sum(float(sent[name].double().square().sum()) for name in shared))
-    if not math.isfinite(along) or not model or not length:
-        return "weights"
-    apart = math.sqrt(sum(float((sent[n].double() - current[n].double()).square().sum()) for n in shared))
-    if along > 0.3 * model * length or apart < length:
-        return "weights"
-    # Unrelated weights of the same network are as large as its own, entry by entry; an update hardly is.
-    sizes = [(float(current[name].double().norm()), float(sent[name].double().norm())) for name in shared]
-    alike = [0.5 < size / own < 2.0 for own, size in sizes if own > 0]
-    return "weights" if len(alike) > 1 and all(alike) else "update"
+    """What was sent; entries that stay at clients are near neither."""
+    return weights_or_update(current, {n: v for n, v in sent.items() if not facts.declared.stays(n)})
 
 
 def _counted(raw: Any, patient: Patient) -> bool:
@@ -238,7 +225,8 @@ def _same(one: State, other: State) -> bool:
     """Whether two states hold the same numbers, not-a-number among them."""
     if one.keys() != other.keys():
         return False
-    return all(
-        one[name].shape == other[name].shape and torch.allclose(one[name], other[name].to(one[name].dtype), 0, 0, True)
-        for name in one
-    )
+    return all(torch.equal(value, other[name]) or _equal_or_nan(value, other[name]) for name, value in one.items())
+
+
+def _equal_or_nan(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other.to(one.dtype), 0, 0, True)

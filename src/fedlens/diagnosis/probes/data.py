@@ -56,6 +56,8 @@ def examine_data(subject: Subject, facts: Facts, most: int = 50) -> DataAudit:
         same=repeated.same,
         clash=repeated.clash,
         expected=repeated.expected,
+        leaked=repeated.leaked,
+        dealt_twice=repeated.dealt_twice,
         order_run={c: run for c, t in clients.items() if (run := order_run(t.labels)) is not None},
     )
 

@@ -111,14 +111,24 @@ def _first_visits(patient: Patient, part: _Part) -> tuple[list[Returned], bool]:
 
 
 def _displacement(part: _Part) -> dict[str, Tensor]:
-    """Independent normal numbers, in all entries together as long as the mean update."""
+    """Independent normal numbers, in all entries together as long as the mean update; entries of one tied weight, which
+    are sent and come back as one, are displaced as one."""
     generator = torch.Generator().manual_seed(20)
-    drawn = {name: torch.randn(part.sent[name].shape, generator=generator, dtype=torch.float64) for name in part.names}
+    drawn: dict[str, Tensor] = {}
+    for name in part.names:
+        tied = next((other for other in drawn if _tied(part, name, other)), None)
+        fresh = torch.randn(part.sent[name].shape, generator=generator, dtype=torch.float64)
+        drawn[name] = fresh if tied is None else drawn[tied]
     sizes = [_norm(_minus(one, part.sent)) for one in part.first.values()]
     model = _norm({name: part.sent[name].double() for name in part.names})
     size = sum(sizes) / len(sizes) or SMALL * model or SMALL
     length = _norm(drawn)
     return {name: value * (size / length) for name, value in drawn.items()}
+
+
+def _tied(part: _Part, name: str, other: str) -> bool:
+    states = (part.sent, *part.first.values())
+    return bool(part.first) and all(torch.equal(one[name], one[other]) for one in states)
 
 
 def _again(part: _Part, patient: Patient) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier
 
 from fedlens.diagnosis.evidence import DataAudit, Facts, LabelAudit
-from fedlens.diagnosis.probes.examples.answers import Doubles, confusion, fitted, kernel, left_out, reading, reduced
+from fedlens.diagnosis.probes.examples.answers import Doubles, confusion, kernel, left_out, reading, reduced
 from fedlens.diagnosis.probes.examples.meaning import Verdict, judged
 from fedlens.diagnosis.probes.examples.tables import Table, Tables, Whole, features, read_tables
 from fedlens.diagnosis.subject.patient import Subject
@@ -19,18 +20,40 @@ from fedlens.seeds import generator
 
 Known = NDArray[np.bool_]
 POOLED = 1_800  # examples of clients that one classifier is fitted on
+PLENTY = 0.9  # right answers of the kernel classifier, from which on no other one is asked
 OF_TEST = 1_200
 EACH = 300  # examples of a client that are answered
 MOST_CLASSES = 200
 FOLDS = 3
 
 
-class _Examples(NamedTuple):
+class _Taught(NamedTuple):
+    """A classifier of some clients: the examples `pool` [M] that it was fitted to, what classifiers without an
+    example's own client `said` of each [M], and its coefficients [M, C]."""
+
+    pool: Whole
+    said: Whole
+    weights: Doubles
+
+
+@dataclass(frozen=True)
+class _Examples:
     """Of all holders that can be compared: rows [N, k], labels [N], holder [N] (-1: the test set)."""
 
     rows: Doubles
     labels: Whole
     holder: Whole
+    teachers: dict[tuple[int, ...], _Taught] = field(default_factory=dict)
+
+    def taught(self, clients: Whole, classes: int) -> _Taught:
+        """A classifier of `clients`, fitted once."""
+        key = tuple(clients.tolist())
+        if key not in self.teachers:
+            each = max(20, POOLED // len(clients))
+            pool = np.concatenate([np.flatnonzero(self.holder == client)[:each] for client in clients])[: 2 * POOLED]
+            gram = kernel(self.rows[pool], self.rows[pool])
+            self.teachers[key] = _Taught(pool, *left_out(gram, self.labels[pool], self.holder[pool], classes))
+        return self.teachers[key]
 
 
 class _Answered(NamedTuple):
@@ -65,7 +88,7 @@ def examine_labels(subject: Subject, facts: Facts, data: DataAudit) -> LabelAudi
         identity={client: one.identity for client, one in verdicts.items()},
         best={client: one.best for client, one in verdicts.items()},
         gain={client: one.gain for client, one in verdicts.items()},
-        gain_null=max(0.1, float(np.quantile([one.chance for one in verdicts.values()] or [0.1], 0.95))),
+        gain_null=max(0.1, float(np.quantile([one.chance for one in verdicts.values() if one.chance] or [0.1], 0.95))),
         maps={client: one.map for client, one in verdicts.items()},
         mapped=tuple(client for client, one in verdicts.items() if one.mapped and client not in odd),
         noisy=tuple(client for client, one in verdicts.items() if one.noisy and client not in odd),
@@ -104,7 +127,8 @@ def _usable(table: Table, classes: int) -> tuple[Doubles, Whole]:
 
 
 def _learnable(examples: _Examples, clean: Whole, classes: int) -> tuple[float, float, float, int]:
-    """Cross-validated accuracy of the better of a kernel classifier and a forest, chance, its error, and examples."""
+    """Cross-validated accuracy of a kernel classifier or, where it leaves much open, the better of it and a forest;
+    chance, its error, and examples."""
     at = np.flatnonzero(np.isin(examples.holder, clean))
     at = at[np.unique(examples.rows[at].round(6), axis=0, return_index=True)[1]]  # copies would be remembered
     at = generator(0, "probe").permutation(at)[:POOLED]
@@ -114,14 +138,16 @@ def _learnable(examples: _Examples, clean: Whole, classes: int) -> tuple[float, 
     if count < 4 * FOLDS or len(np.unique(labels)) < 2:
         return chance, chance, error, count
     folds = np.arange(count) % FOLDS
-    said = left_out(kernel(rows, rows), labels, folds, classes)
+    right = float((left_out(kernel(rows, rows), labels, folds, classes)[0] == labels).mean())
+    if right > PLENTY:
+        return right, chance, error, count
     grown = np.empty(count, np.int64)
     for fold in range(FOLDS):
         forest = ExtraTreesClassifier(25, min_samples_leaf=2, random_state=0).fit(
             rows[folds != fold], labels[folds != fold]
         )
         grown[folds == fold] = forest.predict(rows[folds == fold])
-    return max(float((said == labels).mean()), float((grown == labels).mean())), chance, error, count
+    return max(right, float((grown == labels).mean())), chance, error, count
 
 
 def _verdicts(examples: _Examples, clean: Whole, classes: int) -> tuple[dict[int, Verdict], Whole]:
@@ -140,7 +166,8 @@ def _verdicts(examples: _Examples, clean: Whole, classes: int) -> tuple[dict[int
     if _explained(by_test) < _explained(by_clients) - 0.1:
         return _confirmed(by_clients, by_test, test.usual), trusted
     mapped = [client for client, one in by_test.items() if one.mapped]
-    if len(mapped) > len(by_test) / 2 and sum(one.mapped for one in by_clients.values()) < len(mapped) / 2:
+    agreed = sum(one.mapped for one in by_clients.values()) < len(mapped) / 2
+    if len(mapped) > len(by_test) / 2 and agreed and _explained(by_clients) > _explained(by_test) - 0.1:
         return by_clients, trusted
     wrong = [client for client, one in by_test.items() if one.mapped or one.noisy]
     left = np.setdiff1d(clean, wrong)
@@ -167,10 +194,9 @@ def _by_test(examples: _Examples, classes: int) -> _Answered | None:
     if len(own) < 30 or known.sum() < 2:
         return None
     rows, labels = examples.rows[own], examples.labels[own]
-    gram = kernel(rows, rows)
     folds = generator(0, "folds").permutation(len(own)) % FOLDS
-    usual = confusion(labels, left_out(gram, labels, folds, classes), classes)
-    weights, tables = fitted(gram, labels, classes), {}
+    answers, weights = left_out(kernel(rows, rows), labels, folds, classes)
+    usual, tables = confusion(labels, answers, classes), {}
     for client in np.unique(examples.holder[examples.holder >= 0]).tolist():
         at = np.flatnonzero(examples.holder == client)
         said = (kernel(examples.rows[at], rows) @ weights).argmax(axis=1)
@@ -194,12 +220,9 @@ def _by_clients(examples: _Examples, clean: Whole, classes: int) -> tuple[dict[i
 
 def _by_others(examples: _Examples, trusted: Whole, classes: int) -> _Answered:
     """Every client answered by a classifier that has seen the trusted clients without it."""
-    each = max(20, POOLED // len(trusted))
-    pool = np.concatenate([np.flatnonzero(examples.holder == client)[:each] for client in trusted])[: 2 * POOLED]
+    pool, said, weights = examples.taught(trusted, classes)
     rows, labels, holder = examples.rows[pool], examples.labels[pool], examples.holder[pool]
-    gram = kernel(rows, rows)
-    said = left_out(gram, labels, holder, classes)
-    weights, tables, known = fitted(gram, labels, classes), {}, {}
+    tables, known = dict[int, Whole](), {}
     for client in np.unique(examples.holder[examples.holder >= 0]).tolist():
         if client in trusted:
             tables[client] = confusion(labels[holder == client], said[holder == client], classes)
@@ -218,9 +241,7 @@ def _of_test(examples: _Examples, trusted: Whole, classes: int) -> tuple[float, 
     own = np.flatnonzero(examples.holder < 0)
     if not len(own) or classes > MOST_CLASSES:
         return None
-    each = max(20, POOLED // len(trusted))
-    pool = np.concatenate([np.flatnonzero(examples.holder == client)[:each] for client in trusted])[: 2 * POOLED]
-    weights = fitted(kernel(examples.rows[pool], examples.rows[pool]), examples.labels[pool], classes)
-    said = (kernel(examples.rows[own], examples.rows[pool]) @ weights).argmax(axis=1)
+    taught = examples.taught(trusted, classes)
+    said = (kernel(examples.rows[own], examples.rows[taught.pool]) @ taught.weights).argmax(axis=1)
     read = reading(confusion(examples.labels[own], said, classes))
     return read.identity / len(own), read.best / len(own)

@@ -25,6 +25,8 @@ from fedlens.diagnosis.signs import (
     plumbing,
     privacy,
 )
+from fedlens.diagnosis.signs.few import named
+from fedlens.diagnosis.signs.places import placed
 
 # What is exact comes first, and among that what breaks everything after it.
 SIGNS: tuple[Sign, ...] = (
@@ -54,7 +56,7 @@ def read(e: Evidence, signs: Sequence[Sign] = SIGNS) -> tuple[list[Finding], lis
         except Exception as error:
             failed.append(Unexamined(f"the sign {sign.__name__}", f"{type(error).__name__}: {error}"))
         else:
-            found += [] if said is None else [said]
+            found += [] if said is None else [placed(e, named(e, said))]
     return found, failed
 
 

@@ -22,8 +22,8 @@ def rounds_watched(e: Evidence) -> tuple[Round, ...]:
 
 
 def visits(e: Evidence) -> tuple[Visit, ...]:
-    """Every client's part of every round watched, in order."""
-    return tuple(visit for one in e.rounds for visit in one.visits)
+    """Every client's part of every round watched, in order, then of those that were visited beside."""
+    return (*(visit for one in e.rounds for visit in one.visits), *e.beside)
 
 
 def early(e: Evidence) -> tuple[Round, ...]:
@@ -47,6 +47,19 @@ def shared_names(e: Evidence, *kinds: Kind) -> tuple[str, ...]:
     """Entries of `kinds` (none: of all) that are not declared to stay at clients."""
     entries = e.facts.entries.items()
     return tuple(name for name, x in entries if (not kinds or x.kind in kinds) and not e.facts.declared.stays(name))
+
+
+def moving_zero(e: Evidence, zero: float, still: Iterable[str]) -> float:
+    """The share of zeros in the entries that moved at all, of an update with `zero` of them, whose entries `still` did
+    not move: a codec's zeros are everywhere, those of a head that is trained alone are whole entries."""
+    said = e.facts.declared
+    sizes = {
+        name: math.prod(entry.shape)
+        for name, entry in e.facts.entries.items()
+        if entry.kind == "parameter" and not said.stays(name) and not any(name.startswith(x) for x in said.frozen)
+    }
+    share = sum(sizes.get(name, 0) for name in still) / max(1, sum(sizes.values()))
+    return max(0.0, zero - share) / (1 - share) if share < 1 else 0.0
 
 
 def place(e: Evidence, stage: str) -> str:
@@ -106,14 +119,39 @@ def noise(e: Evidence) -> float:
 
 
 def underperforms(e: Evidence) -> bool:
-    """Whether the job is short by more than chance; False where nothing could be tried, and where its own log ends as
-    high as trials of fewer rounds: then it was only early."""
-    gap, end = short(e), printed(e)
+    """Whether the job is short by more than chance; False where nothing could be tried, and where it ends, by its own
+    log or by its reference over all rounds, as high as trials of fewer rounds: then it was only early."""
+    gap, last = short(e), ending(e)
     if gap is None or gap <= noise(e):
         return False
     others = [] if e.trials is None else [*e.trials.knobs.items(), ("reference", e.trials.reference)]
     same = [one.mean for name, one in others if one is not None and one.values and not name.startswith("pooled")]
-    return end is None or end < max(same, default=1.0)
+    room = 0.0 if printed(e) is not None else noise(e)  # the end of a reference is less than the job's own
+    return last is None or last < max(same, default=1.0) - room
+
+
+def ending(e: Evidence) -> float | None:
+    """The accuracy that the job ends with: by its log, else as far behind the reference over all of the job's rounds as
+    it is behind the reference so far; None: neither is known."""
+    job, so_far = outcome(e, "job"), outcome(e, "reference")
+    late = None if e.trials is None else e.trials.late
+    if (end := printed(e)) is not None or late is None or job is None or so_far is None:
+        return end
+    if not (late.finite and math.isfinite(late.mean) and math.isfinite(job.mean)):
+        return None
+    return late.mean - max(0.0, so_far.mean - job.mean)
+
+
+def lasting(e: Evidence) -> bool:
+    """Whether skew still costs anything after all of the job's rounds, as far as that was tried."""
+    whole = None if e.trials is None else e.trials.whole
+    return whole is None or whole.clear
+
+
+def early_only(e: Evidence) -> bool:
+    """Whether trials stopped before the job does and nothing tells how it ends: what they gain may be a head start."""
+    job = outcome(e, "job")
+    return job is not None and job.rounds < e.facts.rounds and ending(e) is None
 
 
 def printed(e: Evidence) -> float | None:

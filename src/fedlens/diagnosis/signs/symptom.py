@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 
 from fedlens.diagnosis.evidence import Evidence
-from fedlens.diagnosis.signs.reading import noise, outcome, printed
+from fedlens.diagnosis.signs.reading import ending, noise, outcome
+
+PACE = 3  # rounds over which the job's pace is measured
+NEAR = 0.05  # accuracy below the ceiling that counts as there
 
 
 def reached(e: Evidence) -> float | None:
-    """The accuracy of the job: of its trial, or of its own log, which goes to the end, where that is of the test data;
-    else of the last round that was examined."""
-    job, end = outcome(e, "job"), printed(e)
+    """The accuracy of the job: of its trial, or where more of it is known (its own log goes to the end, if that is of
+    the test data) of its end; else of the last round that was examined."""
+    job, end = outcome(e, "job"), ending(e)
     if job is not None:
         return job.mean if end is None or math.isnan(job.mean) else max(job.mean, end)
     exams = [one.exam.accuracy for one in e.rounds if one.exam is not None]
@@ -40,3 +43,13 @@ def ails(e: Evidence) -> bool:
     """Whether the job stays clearly below: by ten points and more than chance, or its numbers are no numbers."""
     broken = any(not one.finite for one in e.rounds)
     return broken or misses(e) > max(0.1, noise(e))
+
+
+def on_its_way(e: Evidence) -> bool:
+    """Whether the job, at half the pace of its last rounds, gets to the ceiling in the rounds that it has left: then
+    that another rate is ahead early says nothing."""
+    job, there = outcome(e, "job"), ceiling(e)
+    if job is None or there is None or len(job.curve) <= PACE:
+        return False
+    pace = (job.curve[-1] - job.curve[-1 - PACE]) / PACE
+    return job.curve[-1] + 0.5 * pace * (e.facts.rounds - len(job.curve)) > there - NEAR

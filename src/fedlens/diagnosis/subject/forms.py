@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -116,6 +117,24 @@ def write_upload(upload: Upload, like: Any) -> Any:
     key = _attribute(like, STATE)
     counts = {k: count for k in EXAMPLES if _number(getattr(like, k, None))}
     return _replaced(like, {key: write_state(upload.state, getattr(like, key)), **counts})
+
+
+def weights_or_update(current: State, sent: State) -> Literal["weights", "update"]:
+    """Whether what was sent lies near the received model or near 0; weights where neither can be told."""
+    floats = [n for n, v in current.items() if v.is_floating_point()]
+    shared = [name for name in floats if name in sent and sent[name].shape == current[name].shape]
+    along = sum(float((current[name].double() * sent[name].double()).sum()) for name in shared)
+    model = math.sqrt(sum(float(current[name].double().square().sum()) for name in shared))
+    length = math.sqrt(sum(float(sent[name].double().square().sum()) for name in shared))
+    if not math.isfinite(along) or not model or not length:
+        return "weights"
+    apart = math.sqrt(sum(float((sent[n].double() - current[n].double()).square().sum()) for n in shared))
+    if along > 0.3 * model * length or apart < length:
+        return "weights"
+    # Unrelated weights of the same network are as large as its own, entry by entry; an update hardly is.
+    sizes = [(float(current[name].double().norm()), float(sent[name].double().norm())) for name in shared]
+    alike = [0.5 < size / own < 2.0 for own, size in sizes if own > 0]
+    return "weights" if len(alike) > 1 and all(alike) else "update"
 
 
 def _number(value: Any) -> bool:

@@ -7,7 +7,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fedlens.diagnosis.evidence import Entry, Facts
 from fedlens.diagnosis.job import OPTIONAL, Declared, State, Upload
+from fedlens.diagnosis.origins.trace import Trace
 from fedlens.diagnosis.subject.forms import Unreadable, read_state, read_upload, write_state, write_upload
 from fedlens.diagnosis.subject.guard import Ailing, guarded, line_of, seeded
 from fedlens.errors import ConfigurationError
@@ -44,6 +45,7 @@ class Subject:
     def __init__(self, make: Callable[..., Any], name: str, patience: float = PATIENCE) -> None:
         self.make, self.name, self.patience = make, name, patience
         self.kept: dict[int, Any] = {}
+        self.trace: Trace | None = None
 
     def fresh(self, seed: int = 0) -> Patient:
         """A new job, made under the same random state every time; another one by `seed`."""
@@ -53,11 +55,19 @@ class Subject:
             seeded(seed)
             began = time.perf_counter()
             takes_seed = "seed" in inspect.signature(self.make).parameters
-            made = self.make(seed=seed) if takes_seed else self.make()
+            with self._heard():
+                made = self.make(seed=seed) if takes_seed else self.make()
             if time.perf_counter() - began > SLOW:
                 with suppress(Exception):  # what cannot be copied is made again
                     self.kept[seed] = copy.deepcopy(made)
             return Patient(made, self.patience, seed)
+
+    def _heard(self) -> AbstractContextManager[None]:
+        """The first making is listened to: `trace`."""
+        if self.trace is not None:
+            return nullcontext()
+        self.trace = Trace()
+        return self.trace.listening()
 
 
 class Patient:
@@ -192,8 +202,8 @@ class Patient:
             except Ailing:
                 self.broken.add("model")
         entries = {name: _entry(name, value, buffers) for name, value in self.init.items()}
-        where = {stage: line_of(getattr(self.job, stage)) for stage in STAGES}
         offers = frozenset(name for name in OPTIONAL if self.offers(name))
+        where = {stage: line_of(getattr(self.job, stage)) for stage in (*STAGES, *({"model"} & offers))}
         said = self.declared.payload or payload
         return Facts(
             clients=self.clients,

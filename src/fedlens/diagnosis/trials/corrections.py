@@ -8,12 +8,15 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from fedlens.diagnosis.evidence import Inputs
 from fedlens.diagnosis.job import State
 from fedlens.diagnosis.subject.patient import Patient, Sent
 from fedlens.diagnosis.trials.case import Case, Correction, doctors_client
 from fedlens.diagnosis.trials.own import Make
 from fedlens.diagnosis.trials.parts import Parts, Sample, authors
 from fedlens.seeds import generator
+
+NEAR = 0.1  # standard deviations that the means of two clients' inputs differ by without being shifted
 
 
 def sample_all(case: Case) -> Make:
@@ -58,11 +61,18 @@ def _uniform(clients: Iterable[int], cohort: int, seed: int) -> Sample:
 
 
 def relabel(case: Case) -> Correction | None:
-    """The faulty clients' labels by the map that was found: `maps[client][label]` is the class that is meant."""
-    labels = case.evidence.labels
-    maps = {} if labels is None else {c: labels.maps[c] for c in case.finding.clients if c in labels.maps}
+    """The faulty clients' labels by the map that was found: `maps[client][label]` is the class that is meant.
+
+    Where the finding names no clients, all that were found to have a map of their own. What has no label is left out.
+    """
+    labels, outside = case.evidence.labels, case.finding.cause == "L3"
+    faulty = case.finding.clients or (() if labels is None else labels.mapped)
+    maps = {} if labels is None else {c: labels.maps[c] for c in faulty if c in labels.maps}
 
     def change(client: int, inputs: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
+        if outside:
+            told = _within(said, case.facts.classes)
+            inputs, said = inputs[told], said[told]
         if client not in maps:
             return inputs, said
         new = torch.as_tensor(maps[client])
@@ -71,11 +81,20 @@ def relabel(case: Case) -> Correction | None:
         known = (said >= 0) & (said < len(new))
         return inputs, torch.where(known, new[said.long().clamp(0, len(new) - 1)].to(said.dtype), said)
 
-    return Correction(change=change) if maps else None
+    return Correction(change=change) if maps or outside else None
+
+
+def _within(labels: Tensor, classes: int | None) -> Tensor:
+    """Which of `labels` name a class."""
+    if labels.dim() > 1 and labels.shape[-1] > 1:
+        return labels.flatten(1).sum(dim=1) > 0
+    flat = labels.flatten()
+    return (flat >= 0) & (flat < (classes or float("inf")))
 
 
 def rescale(case: Case) -> Correction | None:
-    """The named clients' inputs get the test set's scale: by the factor that was measured, else by mean and spread."""
+    """The named clients' inputs get the test set's scale: by its ends, by the factor that was measured, or by
+    mean and spread."""
     data = case.evidence.data
     if data is None or data.test is None or not case.finding.clients:
         return None
@@ -84,9 +103,11 @@ def rescale(case: Case) -> Correction | None:
     def change(client: int, given: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if client not in case.finding.clients:
             return given, labels
-        if client in scaled and scaled[client] > 0:
-            return given.float() / scaled[client], labels
         mine = inputs.get(client)
+        if mine is not None and (ends := _by_ends(mine, test)) is not None:
+            return given.float() * ends[0] + ends[1], labels
+        if scaled.get(client, 0.0) > 0 and (mine is None or _only_scaled(mine, test, scaled[client])):
+            return given.float() / scaled[client], labels
         if mine is None:
             return given, labels
         channels = [1, -1] + [1] * (given.dim() - 2) if len(mine.mean) > 1 and given.dim() > 1 else [1] * given.dim()
@@ -95,6 +116,25 @@ def rescale(case: Case) -> Correction | None:
         return (given.float() - mean) / std.clamp_min(1e-12) * spread + wanted, labels
 
     return Correction(change=change)
+
+
+def _by_ends(mine: Inputs, test: Inputs) -> tuple[float, float] | None:
+    """Factor and shift that bring the least and the largest input to those of the test set, where that also brings
+    the moments there: of inputs with bounds, such as pixels, it is the exact transform."""
+    factor = (test.high - test.low) / max(mine.high - mine.low, 1e-12)
+    shift = test.low - factor * mine.low
+    each = zip(mine.mean, mine.std, test.mean, test.std, strict=False)
+    near = (
+        abs(factor * mean + shift - to) <= NEAR * wide and abs(factor * std - wide) <= NEAR * wide
+        for mean, std, to, wide in each
+    )
+    return (factor, shift) if factor > 0 and all(near) else None
+
+
+def _only_scaled(mine: Inputs, test: Inputs, factor: float) -> bool:
+    """Whether the factor alone brings a client's inputs to where those of the test set are."""
+    each = zip(mine.mean, test.mean, test.std, strict=False)
+    return all(abs(mean / factor - wanted) <= NEAR * spread for mean, wanted, spread in each)
 
 
 def of_some(case: Case, put_right: Correction) -> Make:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedlens.diagnosis.evidence import Effect, Outcome
 from fedlens.diagnosis.examiner import Examiner
@@ -22,6 +22,7 @@ from fedlens.runs.federation import Lent
 from fedlens.runs.loop import advance
 
 LAST = 5  # evaluations in a score, at most
+ALONE = "more than 1 value per channel"  # what batch norm says of a batch of one
 Twin = Callable[[Federation], Federation]
 
 
@@ -91,7 +92,20 @@ def taught(federation: Federation, lent: Lent) -> Federation:
 
 
 def run(setup: Setup) -> Course:
-    """The course of a setup. Raises ConfigurationError where it cannot be run at all."""
+    """The course of a setup. Raises ConfigurationError where it cannot be run at all.
+
+    Authors leave out batches of one, in which batch norm finds nothing to normalise by: there it then uses its running
+    statistics.
+    """
+    try:
+        return _run(setup)
+    except RunError as error:
+        if ALONE not in str(error):
+            raise
+        return _run(setup.on(spared(setup.lent.module)))
+
+
+def _run(setup: Setup) -> Course:
     federation, found = federation_of(setup), list[float]()
     rounds = federation.plan.rounds
     wanted = due(rounds)
@@ -106,6 +120,26 @@ def run(setup: Setup) -> Course:
             raise
         return diverged(found, rounds, setup.chance)
     return Course(tuple(found), rounds)
+
+
+def spared(module: nn.Module) -> nn.Module:
+    """A copy of `module` whose batch norm takes a batch of one by its running statistics."""
+    copied = copy.deepcopy(module)
+    for part in copied.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats:
+            part.register_forward_pre_hook(_before_one)
+            part.register_forward_hook(_after_one, always_call=True)
+    return copied
+
+
+def _before_one(part: nn.Module, given: tuple[Tensor, ...]) -> None:
+    if part.training and given[0].numel() == given[0].shape[1]:
+        part.training, part.alone = False, True  # type: ignore[assignment]
+
+
+def _after_one(part: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
+    if getattr(part, "alone", False):
+        part.training, part.alone = True, False  # type: ignore[assignment]
 
 
 def diverged(found: Sequence[float], rounds: int, chance: float) -> Course:

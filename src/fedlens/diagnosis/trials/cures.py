@@ -14,6 +14,7 @@ from fedlens.diagnosis.job import State
 from fedlens.diagnosis.subject.patient import Patient, Sent
 from fedlens.diagnosis.trials.case import Case, Correction, doctors_client
 from fedlens.diagnosis.trials.corrections import nothing_of, of_some, relabel, rescale, sample_all, without
+from fedlens.diagnosis.trials.declared import CODECS
 from fedlens.diagnosis.trials.knobs import NO_BOUND
 from fedlens.diagnosis.trials.own import Make, own_clients
 from fedlens.diagnosis.trials.parts import Clip, Fit, Mean, Parts, authors
@@ -82,6 +83,12 @@ def _server_step(step: Callable[[Case], Method]) -> Callable[[Case], Make]:
     return cure
 
 
+def _momentum(case: Case) -> Method:
+    """Of a value such as "0.9,0.3": the momentum and, where it is told, the server's rate."""
+    beta, _, rate = case.value.partition(",")
+    return fedavgm(beta=float(beta or MOMENTUM), server_lr=float(rate or 1.0))
+
+
 def _server_rate(case: Case) -> Make | None:
     """The author's change of the model, scaled to the rate that it should have."""
     totals = [one.total for one in case.evidence.rounds if one.total is not None]
@@ -121,11 +128,12 @@ def _mean_buffers(case: Case) -> Make:
 
 def _feedback(case: Case) -> Make | None:
     """What compression loses is added to the client's next upload."""
-    zeros = [visit.zero for one in case.evidence.rounds for visit in one.visits]
-    kept = 1 - statistics.median(zeros) if zeros else 0.0
-    if case.facts.declared.codec is None and not 0 < kept < 0.9:
+    codec, zeros = case.facts.declared.codec, [visit.zero for one in case.evidence.rounds for visit in one.visits]
+    kept = 1 - statistics.median([zero for zero in zeros if zero > 0] or [0.0])  # it is counted in watched rounds alone
+    sparse = kept < 0.9 and CODECS.get((codec or "top-k").lower()) == "top-k"
+    if codec is None and not sparse:
         return None
-    sent = None if case.facts.declared.codec is not None else Communication(up=TopK(fraction=max(kept, 1e-4)))
+    sent = Communication(up=TopK(fraction=max(kept, 1e-4))) if sparse else None
 
     clients = doctors_client(case, Correction(communication=sent))
     return lambda patient, seed: dataclasses.replace(clients(patient, seed), aggregate=Mean(case.facts))
@@ -205,8 +213,6 @@ CURES: dict[str, Cure] = {
     "clip": Cure(_clip, "updates are clipped at {}"),
     "noise": Cure(lambda case: _bounded(case, None, case.number(0.0)), "the noise multiplier is {}"),
     "feedback": Cure(_feedback, "what compression loses is added to the next upload"),
-    "server-momentum": Cure(
-        _server_step(lambda case: fedavgm(beta=case.number(MOMENTUM))), "the server's momentum is {}"
-    ),
+    "server-momentum": Cure(_server_step(_momentum), "the server's momentum and rate are {}"),
     "fedadam": Cure(_server_step(lambda case: fedadam(server_lr=case.number(ADAM))), "the server's optimiser is Adam"),
 }

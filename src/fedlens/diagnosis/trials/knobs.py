@@ -8,20 +8,24 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedlens.diagnosis.trials.course import Setup, taught
 from fedlens.errors import FedlensError
+from fedlens.local import Local
 from fedlens.local.statistics import has_batch_norm
-from fedlens.methods import METHODS, fedavgm
+from fedlens.methods import METHODS, fedavg, fedavgm
 from fedlens.methods.method import add_update
 from fedlens.models.norm import batch_norms, swap_norm
 from fedlens.runs import Federation
+from fedlens.runs.federation import Lent
 from fedlens.server import Central, Communication, Plain
 
 GROUPS = (8, 4, 2, 1)  # the first that divides all channels
 UNEQUAL = 0.1  # part by which the examples of two courses may differ and still be called equal
+CHANNELS, UNITS, SIDE = (16, 32), 64, 5  # of a small network: two convolutions, a hidden layer; the least image
 NO_BOUND = 1e6  # of an update, where clipping is off and the noise stays what it was
 
 Turn = Callable[[Setup], Setup | None]
@@ -68,6 +72,39 @@ def _pooled_wall(setup: Setup) -> Setup:
         return taught(federation.pooled(depth, batch), setup.lent)
 
     return dataclasses.replace(setup, twin=twin)
+
+
+def _small_network(setup: Setup) -> Setup | None:
+    """A small network of the doctor's on as many pooled examples a round as the cohort sees, at a usual rate."""
+    module, local = small_network(setup.lent), setup.experiment.local
+    if module is None or not setup.examiner.inputs.is_floating_point():  # rows of tokens are no values
+        return None
+    work = Local(optimizer="adam", lr=2e-3, batch=local.batch, epochs=local.epochs, steps=local.steps)
+    small = setup.on(module).with_(local=work, method=fedavg())
+    return _pooled_samples(dataclasses.replace(small, lent=dataclasses.replace(small.lent, loss=None)))
+
+
+def small_network(lent: Lent) -> nn.Module | None:
+    """Two convolutions of stride 2 for images, a hidden layer for rows; None for inputs of another form, or tokens."""
+    train = lent.split.train
+    shape, classes = tuple(train.images.shape[1:]), len(train.classes)
+    draw = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    try:
+        if len(shape) == 1:
+            return nn.Sequential(nn.Linear(shape[0], UNITS), nn.ReLU(), nn.Linear(UNITS, classes))
+        if len(shape) != 3 or min(shape[1:]) < SIDE:
+            return None
+        first, second = CHANNELS
+        height, width = ((one + 1) // 2 for one in shape[1:])
+        height, width = (height + 1) // 2, (width + 1) // 2
+        return nn.Sequential(
+            nn.Conv2d(shape[0], first, 3, stride=2, padding=1), nn.GroupNorm(4, first), nn.ReLU(),
+            nn.Conv2d(first, second, 3, stride=2, padding=1), nn.GroupNorm(4, second), nn.ReLU(),
+            nn.Flatten(), nn.Linear(second * height * width, classes),
+        )  # fmt: skip
+    finally:
+        torch.random.set_rng_state(draw)
 
 
 def _batch(federation: Federation, samples: int) -> int:
@@ -228,6 +265,7 @@ KNOBS: dict[str, Knob] = {
     "pooled-samples": Knob(_pooled_samples),
     "pooled-depth": Knob(_pooled_depth, _depth),
     "pooled-wall": Knob(_pooled_wall),
+    "small-network": Knob(_small_network),
     "norm-group": Knob(_group_norm),
     "norm-batch": Knob(_batch_norm),
     "recalibrated": Knob(_recalibrated, lambda setup: 1.3),

@@ -59,7 +59,8 @@ def admit(patient: Patient, change: Change | None = None, *, cross_entropy: bool
         raise ConfigurationError(what, where="job", seen=f"no {', '.join(lacking)}", do=do)
     examiner = tested_on_few(patient)
     with guarded("model", "a forward pass", patient.patience):
-        width = examiner.outputs(patient.init, examiner.inputs[:2]).shape[1]
+        answers = examiner.outputs(patient.init, examiner.inputs[:SHOWN])
+        width = answers.shape[1]
         flat = examiner.module(examiner.inputs[:2].to(examiner.kind)).dim() == 1
     classes = max(2, width)  # one output tells two classes
     inputs, labels, sizes, clients, notes = _gathered(patient, classes, change)
@@ -74,7 +75,10 @@ def admit(patient: Patient, change: Change | None = None, *, cross_entropy: bool
     shown = examiner.inputs[:SHOWN].to(inputs.dtype), class_numbers(examiner.labels[:SHOWN]).clamp(0, width - 1)
     split = Split(Dataset(inputs, labels, names), Dataset(*shown, names), "the author's test data")
     deal = Partition(np.arange(len(labels)), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
-    lent = Lent(split, deal, module, _loss(patient, width, cross_entropy, flat))
+    loss = _loss(patient, width, cross_entropy, flat)
+    if cross_entropy and are_probabilities(answers):
+        loss = _of_probabilities
+    lent = Lent(split, deal, module, loss)
     return Ward(patient, lent, clients, examiner, chance_of(examiner), notes)
 
 
@@ -161,6 +165,18 @@ def _loss(patient: Patient, width: int, cross_entropy: bool, flat: bool) -> Loss
 def _of_one_output(outputs: Tensor, numbers: Tensor, lesson: Lesson | None) -> Tensor:
     """Cross-entropy of a head [N, 1] that tells two classes."""
     return nn.functional.cross_entropy(two_columns(outputs), numbers)
+
+
+def are_probabilities(outputs: Tensor) -> bool:
+    """Whether all rows [N, C] of a network's outputs sum to 1, with none below 0."""
+    if outputs.shape[1] < 2 or not bool((outputs >= 0).all()):
+        return False
+    return bool(((outputs.double().sum(dim=1) - 1).abs() < 1e-4).all())
+
+
+def _of_probabilities(outputs: Tensor, numbers: Tensor, lesson: Lesson | None) -> Tensor:
+    """Cross-entropy of a network that ends in softmax: its logarithms are logits of the same answers."""
+    return nn.functional.nll_loss(outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log(), numbers)
 
 
 def _as_rows(module: nn.Module, given: tuple[Tensor, ...], outputs: Tensor) -> Tensor:

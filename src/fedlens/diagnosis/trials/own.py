@@ -19,13 +19,19 @@ Make = Callable[[Patient, int], Parts]
 
 def run_job(subject: Subject, facts: Facts, length: int, seeds: Sequence[int] = (0, 1, 2)) -> Outcome:
     """The author's own code for `length` rounds, examined by the doctor. Raises Ailing where it fails."""
-    return _outcome(subject, facts, lambda patient, seed: authors(patient), length, seeds)
+    return outcome_of(subject, facts, lambda patient, seed: authors(patient), length, seeds)
 
 
 def own_parts(
-    subject: Subject, facts: Facts, length: int, settings: Assumed, seeds: Sequence[int] = (0, 1, 2)
+    subject: Subject,
+    facts: Facts,
+    length: int,
+    settings: Assumed,
+    seeds: Sequence[int] = (0, 1, 2),
+    sure: Callable[[Outcome], bool] = lambda found: False,
 ) -> tuple[Outcome | None, Outcome | None]:
-    """The author's clients with the doctor's aggregator, and the doctor's clients with the author's aggregator.
+    """The author's clients with the doctor's aggregator, and the doctor's clients with the author's aggregator, over
+    the `seeds`, or as many of them as make the doctor `sure` of each.
 
     None where it could not be run; the first failure is raised where neither could.
     """
@@ -33,13 +39,26 @@ def own_parts(
     failures: list[FedlensError] = []
     for make in (own_clients(facts), own_server(subject, facts, settings)):
         try:
-            found.append(_outcome(subject, facts, make, length, seeds))
+            found.append(_in_turn(subject, facts, make, length, seeds, sure))
         except FedlensError as error:
             failures.append(error)
             found.append(None)
     if len(failures) == len(found):
         raise failures[0]
     return found[0], found[1]
+
+
+def _in_turn(
+    subject: Subject, facts: Facts, make: Make, length: int, seeds: Sequence[int], sure: Callable[[Outcome], bool]
+) -> Outcome:
+    """One seed after the other, until one is `sure`."""
+    done: list[Course] = []
+    for seed in seeds:
+        done += courses(subject, make, length, (seed,))
+        known = outcome(done, len(done) * length / max(1, facts.rounds))
+        if sure(known):
+            break
+    return known
 
 
 def own_clients(facts: Facts) -> Make:
@@ -76,6 +95,7 @@ def courses(subject: Subject, make: Make, length: int, seeds: Sequence[int]) -> 
     return found
 
 
-def _outcome(subject: Subject, facts: Facts, make: Make, length: int, seeds: Sequence[int]) -> Outcome:
+def outcome_of(subject: Subject, facts: Facts, make: Make, length: int, seeds: Sequence[int]) -> Outcome:
+    """The courses of those parts as one outcome."""
     share = len(seeds) * length / max(1, facts.rounds)
     return outcome(courses(subject, make, length, seeds), share)

@@ -13,6 +13,7 @@ from torch import Tensor
 from fedlens.diagnosis.evidence import Facts
 from fedlens.diagnosis.examiner import Examiner
 from fedlens.diagnosis.job import State, Upload
+from fedlens.diagnosis.subject.forms import weights_or_update
 from fedlens.diagnosis.subject.patient import Patient, Sent
 from fedlens.diagnosis.trials.course import Course, diverged, due
 from fedlens.diagnosis.trials.declared import server_step
@@ -113,7 +114,8 @@ class Mean:
     def _bounded(self, vectors: Sequence[Tensor], round: int) -> Tensor:
         norms = [float(vector.norm()) for vector in vectors]
         clip = statistics.median(norms) if self.clip == "median" else float(self.clip)
-        how, rng = Central(noise=self.noise, clip=max(clip, 1e-12)), generator(0, "noise", round)
+        drawn = int(torch.randint(2**31, ()))  # the global state is set for every round: noise differs by seed
+        how, rng = Central(noise=self.noise, clip=max(clip, 1e-12)), generator(drawn, "noise", round)
         bound = [how.client({"update": vector}, how.clip, rng)[0]["update"] for vector in vectors]
         return how.server({"update": torch.stack(bound).sum(0)}, len(vectors), how.clip, rng)["update"]
 
@@ -133,10 +135,7 @@ def updated(facts: Facts, current: State, upload: Upload) -> dict[str, Tensor]:
 
 def payload(facts: Facts, current: State, sent: Mapping[str, Tensor]) -> str:
     """Whether an upload is weights or an update: as known, else by which of the two it is nearer to."""
-    if facts.payload is not None:
-        return facts.payload
-    far = sum(float((value.double() - current[name].double()).square().sum()) for name, value in sent.items())
-    return "update" if far > sum(float(value.double().square().sum()) for value in sent.values()) else "weights"
+    return facts.payload or weights_or_update(current, sent)
 
 
 def _mean(vectors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:

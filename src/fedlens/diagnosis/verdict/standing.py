@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
-from fedlens.diagnosis.signs.reading import points
-from fedlens.diagnosis.signs.symptom import misses
+from fedlens.diagnosis.signs.reading import early_only, points
+from fedlens.diagnosis.signs.symptom import misses, on_its_way
 
 UNEXPLAINED = 0.15  # accuracy below the ceiling that no page may pass over
 
@@ -22,4 +22,7 @@ def standing(e: Evidence) -> str:
     far = misses(e)
     if far <= UNEXPLAINED:
         return ""
+    if early_only(e) and on_its_way(e):
+        played = f"{len(e.rounds)} of {e.facts.rounds} rounds were played"
+        return f"NO FAULT FOUND  {played}: the job is {points(far)} below what its data allow, and rises fast enough."
     return f"NO CAUSE FOUND  The job stays {points(far)} below what its data allow, and nothing examined says why."

@@ -11,6 +11,13 @@ from torch import Tensor
 
 Node = Any  # torch.autograd.graph.Node; its attributes differ by kind
 LARGE = 50_000  # nodes from which a graph is not looked at
+LOGITS = ("LogSoftmaxBackward0", "BinaryCrossEntropyWithLogitsBackward0")  # nodes that are given logits
+SQUASHED = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
+SHAPED = frozenset(  # nodes that change the form of what they are given, not its numbers
+    {"ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "SqueezeBackward0", "SqueezeBackward1"}
+    | {"SqueezeBackward2", "UnsqueezeBackward0", "TransposeBackward0", "TBackward0", "PermuteBackward0"}
+    | {"CloneBackward0", "ToCopyBackward0", "SelectBackward0", "SliceBackward0", "AliasBackward0"}
+)
 PLAIN = re.compile(r"Backward\d+$|^AccumulateGrad$|^CppFunction$")  # PyTorch's own; an author's has no number
 
 
@@ -42,6 +49,17 @@ def branches(root: Node, losses: Set[Node]) -> Branches | None:
     if beside is None or any(one is None for one in inside):
         return None
     return Branches(frozenset().union(*(one for one in inside if one is not None)), beside)
+
+
+def squashed(nodes: Set[Node]) -> str:
+    """ "softmax" or "sigmoid" where its results are taken for logits by one of `nodes`, else ""."""
+    for node in nodes:
+        before = node.next_functions[0][0] if type(node).__name__ in LOGITS else None
+        while before is not None and type(before).__name__ in SHAPED:
+            before = before.next_functions[0][0]
+        if before is not None and (found := SQUASHED.get(type(before).__name__)):
+            return found
+    return ""
 
 
 def leaves(nodes: Set[Node]) -> dict[int, Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlens.diagnosis.watch.frames import author_frame, place
+from fedlens.diagnosis.origins.frames import author_frame, place
 from fedlens.diagnosis.watch.teachers import Teachers, hot
 
 # The position of `reduction` among the arguments that PyTorch's own loss functions pass on, by their names there.
@@ -118,6 +118,8 @@ def told(line: Heard) -> dict[str, Any]:
     if every.size:
         fields.update(labels=len(np.unique(every)), label_low=int(every.min()), label_high=int(every.max()))
         fields["run"] = run_length(batches)
+        if every.min() >= 0 and every.max() < WIDEST:
+            fields["label_counts"] = tuple(np.bincount(every).tolist())
     return fields
 
 

@@ -32,13 +32,15 @@ class Given(NamedTuple):
 
 class Terms:
     """One visit's terms. `found`: something besides the supervised loss acts on the weights; `unsure`: it could, in a
-    way that is not seen (hooks, optimisers of the author's, gradients that are handed over); `deaf`: not all was heard.
+    way that is not seen (hooks, optimisers of the author's, gradients that are handed over); `deaf`: not all was heard;
+    `squashed`: the function whose results are taken for logits, or "".
     """
 
     def __init__(self) -> None:
         self.found, self.unsure, self.deaf = False, False, False
         self.extra: list[tuple[float, float]] = []
         self.pulls: list[Pull] = []
+        self.squashed = ""
         self._losses: deque[Given] = deque(maxlen=HELD + 1)
         self._calls = 0
         self._looked = 0
@@ -73,6 +75,8 @@ class Terms:
         if root is None or every is None:
             self.unsure = True
             return
+        if self._calls <= MEASURED and not self.squashed:
+            self.squashed = graphs.squashed(every)
         inside = [one for one in losses if one.node in every]
         if not inside:
             self.found = self.found or bool(self._looked)  # a step of another kind
@@ -145,7 +149,7 @@ class Terms:
         """The fields of Watched that speak of terms."""
         if self.deaf:
             return {}
-        fields: dict[str, Any] = {"extra": tuple(self.extra), "pulls": tuple(self.pulls)}
+        fields: dict[str, Any] = {"extra": tuple(self.extra), "pulls": tuple(self.pulls), "squashed": self.squashed}
         if self.found:
             return fields | {"beside": True}
         sure = by_optimizer and self._far and bool(self._looked) and not self.unsure

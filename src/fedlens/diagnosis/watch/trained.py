@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fedlens.diagnosis.evidence.rounds import SentBack
 from fedlens.diagnosis.job import State
 
 CLOSE = 1e-5  # relative difference that rounding explains
@@ -101,6 +102,28 @@ def outside(begun: Sequence[Begun], entries: Sequence[str | None], received: Sta
     if rest and len(rest) + len(still) + len(gone) == len(moved) and _unrelated(rest, changes, received):
         still += [name for name, _, _ in rest]
     return tuple(name for name, _, _ in moved if name in gone or name in still)
+
+
+def sent_back(
+    begun: Sequence[Begun], entries: Sequence[str | None], received: State, returned: State
+) -> SentBack | None:
+    """What came back beside what was trained, over the entries that were both; None: nothing moved, or not finitely."""
+    size, weights, update, sums = 0.0, [0.0, 0.0], [0.0, 0.0], [0.0, 0.0, 0.0]
+    for one, name in zip(begun, entries, strict=True):
+        if name is None or name not in returned or returned[name].shape != received[name].shape:
+            continue
+        sent, back, end = received[name], returned[name].detach().to(received[name]), one.parameter.detach()
+        moved = (end.to(sent) - sent).reshape(-1)
+        size += float(moved @ moved)
+        for parts, change in ((weights, (back - sent).reshape(-1)), (update, back.reshape(-1))):
+            parts[0] += float(moved @ change)
+            parts[1] += float(change @ change)
+        for place, values in enumerate((back, end, moved)):
+            sums[place] += float(values.sum(dtype=torch.float64))
+    if not 0 < size < math.inf or not weights[1] < math.inf:
+        return None
+    told = [(part / size, math.sqrt(max(0.0, whole / size - (part / size) ** 2))) for part, whole in (weights, update)]
+    return SentBack(*told[0], *told[1], *sums)
 
 
 def _held(end: Tensor, start: Tensor, received: Tensor, returned: Tensor) -> bool:

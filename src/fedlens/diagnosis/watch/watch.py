@@ -17,6 +17,7 @@ from fedlens.diagnosis.watch.clips import Clips
 from fedlens.diagnosis.watch.forwards import Root
 from fedlens.diagnosis.watch.identity import number_of, number_of_memory
 from fedlens.diagnosis.watch.losses import Heard, Losses
+from fedlens.diagnosis.watch.noise import Last
 from fedlens.diagnosis.watch.steps import ByHand, Steps
 from fedlens.diagnosis.watch.terms import Terms
 from fedlens.diagnosis.watch.trained import Begun
@@ -45,7 +46,7 @@ class Watch:
         self._suspects: list[Tensor] | None = None
         self._backwards, self._busy, self._depth = 0, False, 0
         self._steps, self._hand = Steps(), ByHand(())
-        self._losses, self._clips, self._terms = Losses(), Clips(), Terms()
+        self._losses, self._clips, self._terms, self._end = Losses(), Clips(), Terms(), Last()
         self._first: float | None = None
         self._last: Tensor | None = None
         self._norm: float | None = None
@@ -119,6 +120,7 @@ class Watch:
         self._depth = max(self._depth - 1, 0)
         if not self.light and not self._depth:
             self._of_terms(self._terms.stepped, self._begun)
+            self._end.keep(self._begun)
 
     def loss(self, name: str, args: Sequence[Any]) -> Heard | None:
         """A loss function of PyTorch is about to be called; returns it if it is one to train a network by."""
@@ -147,12 +149,15 @@ class Watch:
         entries = trained.paired(begun, names, self.received)
         fields: dict[str, Any] = {"start": trained.distance(begun, entries, self.received)}
         fields |= self._told_steps(by_optimizer) | self._told_networks(begun, by_optimizer)
+        if returned is not None:
+            fields["sent_back"] = trained.sent_back(begun, entries, self.received, returned)
         if not self.light:
             fields |= self._told_losses(fields) | self._terms.told(by_optimizer) | self._losses.teachers.told()
             called = {id(one.parameter): name for one, name in zip(begun, entries, strict=True) if name}
             fields["unused"] = tuple(self._name(one, names, called) for one in self._suspects or ())
             if returned is not None:
                 fields["outside"] = trained.outside(begun, entries, self.received, returned)
+                fields |= self._end.told(begun, entries, self.received, returned)
         return Watched(**fields)
 
     def _of_terms(self, event: Callable[..., None], *said: Any) -> None:

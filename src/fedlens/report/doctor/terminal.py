@@ -81,6 +81,8 @@ def _sections(told: Mapping[str, Any]) -> Iterator[tuple[str, RenderableType]]:
     for one in told["treatments"]:
         yield f"CHANGE {one['finding']['cause']}", Text("\n".join(one["change"].split("; ")))
         yield f"PROOF {one['finding']['cause']}", Text(one["says"], style="green" if one["verified"] else "")
+        if one.get("remains"):
+            yield "REMAINS", Text(one["remains"])
     if after := mended(told):
         yield "MENDED", Text("\n".join(after))
     if told["noted"]:

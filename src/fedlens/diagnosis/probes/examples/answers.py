@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, eigh  # type: ignore[import-untyped]
+from scipy.linalg import cho_factor, eigh  # type: ignore[import-untyped]
+from scipy.linalg.lapack import dpotri  # type: ignore[import-untyped]
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from fedlens.diagnosis.probes.examples.tables import Whole
@@ -40,25 +41,26 @@ def kernel(rows: Doubles, others: Doubles) -> Doubles:
     return found
 
 
-def fitted(gram: Doubles, labels: Whole, classes: int) -> Doubles:
-    """Coefficients [N, C] of least-squares kernel classification (regularised, one-hot targets)."""
-    found: Doubles = cho_solve(cho_factor(gram + RIDGE * np.eye(len(gram))), _targets(labels, classes))
-    return found
-
-
-def left_out(gram: Doubles, labels: Whole, groups: Whole, classes: int) -> Whole:
-    """The class that the same classifier, fitted without an example's group, says of each example; -1 for group -1.
+def left_out(gram: Doubles, labels: Whole, groups: Whole, classes: int) -> tuple[Whole, Doubles]:
+    """The class that least-squares kernel classification (regularised, one-hot targets) without an example's group
+    says of each example (-1 for group -1); and the coefficients [N, C] of the one that is fitted to all.
 
     Exact and from one inversion: without the rows I the answers on I are Y_I - (G_II)^-1 (G Y)_I, G = (K + lambda)^-1.
     """
-    inverse = cho_solve(cho_factor(gram + RIDGE * np.eye(len(gram))), np.eye(len(gram)))
-    targets = _targets(labels, classes)
+    inverse, targets = _inverse(gram), _targets(labels, classes)
     weights, said = inverse @ targets, np.full(len(labels), -1, np.int64)
     for group in np.unique(groups[groups >= 0]):
         own = np.flatnonzero(groups == group)
         answers = targets[own] - np.linalg.solve(inverse[np.ix_(own, own)], weights[own])
         said[own] = answers.argmax(axis=1)
-    return said
+    return said, weights
+
+
+def _inverse(gram: Doubles) -> Doubles:
+    """(K + lambda)^-1 from its Cholesky factor: half the work of solving for every column."""
+    upper = dpotri(cho_factor(gram + RIDGE * np.eye(len(gram)))[0], overwrite_c=True)[0]
+    found: Doubles = np.triu(upper) + np.triu(upper, 1).T
+    return found
 
 
 def _targets(labels: Whole, classes: int) -> Doubles:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ ALIKE = 3  # examples that two holders must have in common before they can be ca
 
 
 class Repeats(NamedTuple):
-    """Shares of examples, less what chance explains; `expected`: share of test examples that chance explains."""
+    """Shares of examples, less what chance explains; `expected`: share of test examples that chance explains. By client
+    that has some: `leaked`, of its examples that are test examples; `dealt_twice`, that another client holds too."""
 
     overlap: float = 0.0
     shared: float = 0.0
@@ -23,6 +25,8 @@ class Repeats(NamedTuple):
     same: tuple[int, ...] = ()
     clash: float = 0.0
     expected: float = 0.0
+    leaked: Mapping[int, float] = MappingProxyType({})
+    dealt_twice: Mapping[int, float] = MappingProxyType({})
 
 
 def repeats(tables: Tables) -> Repeats:
@@ -48,9 +52,8 @@ def repeats(tables: Tables) -> Repeats:
     test, sizes = holders.get(TEST, []), sum(map(len, clients.values()))
     hit = sum(any(holder != TEST for holder in places[row]) for row in test)
     rare_hit = sum(row not in usual and any(holder != TEST for holder in places[row]) for row in test)
-    twice = sum(
-        row not in usual and sum(h != TEST for h in places[row]) > 1 for rows in clients.values() for row in rows
-    )
+    several = _twice(places, usual)
+    twice = sum(row in several for rows in clients.values() for row in rows)
     copied = sum(n - 1 for h in clients for row, n in counted[h].items() if row not in usual)
     leaked = (1 - chance) * rare_hit / max(1, len(test))
     few = _few(counted, usual)
@@ -62,7 +65,19 @@ def repeats(tables: Tables) -> Repeats:
         same=_same(clients, usual) if chance < 0.5 else (),
         clash=0.0 if few or chance >= 0.5 else _clash(tables, clients, usual),
         expected=hit / max(1, len(test)) - leaked,
+        leaked=_shares(clients, {row for row in test if row not in usual}, 1 - chance),
+        dealt_twice=_shares(clients, several, 1 - chance),
     )
+
+
+def _twice(places: Mapping[int, list[int]], usual: set[int]) -> set[int]:
+    """Rows that more than one client holds."""
+    return {row for row, at in places.items() if row not in usual and sum(holder != TEST for holder in at) > 1}
+
+
+def _shares(clients: Mapping[int, list[int]], known: set[int], part: float) -> dict[int, float]:
+    shares = {client: part * sum(row in known for row in rows) / len(rows) for client, rows in clients.items()}
+    return {client: share for client, share in shares.items() if share > 0}
 
 
 def _hashes(table: Table) -> list[int]:

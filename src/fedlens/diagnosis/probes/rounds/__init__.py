@@ -2,9 +2,9 @@
 
 Knows: what a client sent beside what it received, what an aggregate is made of, what became of buffers.
 Does not know: what any of it says of a cause.
-Offers: examine_rounds, Played.
+Offers: examine_rounds, Playing, Played.
 """
 
-from fedlens.diagnosis.probes.rounds.playing import Played, examine_rounds
+from fedlens.diagnosis.probes.rounds.playing import Played, Playing, examine_rounds
 
-__all__ = ["Played", "examine_rounds"]
+__all__ = ["Played", "Playing", "examine_rounds"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from fedlens.diagnosis.evidence import Facts, Round, Visit
 from fedlens.diagnosis.job import State
 from fedlens.diagnosis.probes.rounds.buffers import dropped, fates, negative
-from fedlens.diagnosis.probes.rounds.looks import narrow, noise_of
+from fedlens.diagnosis.probes.rounds.looks import narrow
 from fedlens.diagnosis.probes.rounds.regress import (
     EXACT,
     Fit,
@@ -36,6 +36,7 @@ from fedlens.diagnosis.probes.rounds.visits import (
     payload_of,
     places,
 )
+from fedlens.diagnosis.watch.noise import noise_of
 
 
 class Before(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from fedlens.diagnosis.evidence import Exam, Facts, Round
+from fedlens.diagnosis.evidence import Exam, Facts, Round, Visit
 from fedlens.diagnosis.examiner import Examiner, examined
 from fedlens.diagnosis.job import State
 from fedlens.diagnosis.probes.rounds.counting import Before, counted
@@ -27,13 +28,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Played:
-    """What was seen of the rounds. `state`: the last model; `seconds_fit`: inside the author's `fit`, `seconds_rest`:
-    watching, reading and counting (not examining models, nor the author's other functions). `payload`: what uploads
-    were found to be; `failure`: what ended the playing, or the reports of `evaluate`, early."""
+    """What was seen of the rounds. `state`: the last model; `seconds_fit`: by round, inside the author's `fit`;
+    `seconds_rest`: watching, reading and counting (not examining models, nor the author's other functions). `payload`:
+    what uploads were found to be; `failure`: what ended the playing, or the reports of `evaluate`, early."""
 
     rounds: tuple[Round, ...]
     state: State
-    seconds_fit: float
+    seconds_fit: tuple[float, ...]
     seconds_rest: float
     payload: Payload | None = None
     failure: Ailing | None = None
@@ -54,28 +55,15 @@ def examine_rounds(
     A stage that fails ends the playing, and `failure` says so; `evaluate` that fails is only not called again. Raises
     Ailing where there is no first model.
     """
-    playing = _Playing(patient, facts, examiner, patient.init, facts.payload)
-    for number in range(1, count + 1):
-        full = number <= watched
-        try:
-            round = playing.round(number, full)
-        except Ailing as failure:
-            playing.failure = failure
-            break
-        if examiner is not None and (full or number == count):
-            round = playing.examined(round)
-        playing.rounds.append(round)
-        if each is not None:
-            each(round, playing.state)
-        if playing.broken:
-            break
-    p = playing
-    return Played(tuple(p.rounds), p.state, p.seconds_fit, p.seconds_rest, p.payload, p.failure)
+    playing = Playing(patient, facts, examiner, patient.init, facts.payload)
+    playing.play(count, watched=watched, each=each)
+    return playing.played
 
 
 @dataclass
-class _Playing:
-    """The rounds so far. `broken`: an aggregate is missing, `mute`: `evaluate` failed."""
+class Playing:
+    """Rounds that are played up to some number, and further later. `broken`: there is no further, as a stage failed;
+    `mute`: `evaluate` failed."""
 
     patient: Patient
     facts: Facts
@@ -84,16 +72,40 @@ class _Playing:
     payload: Payload | None
     before: Before = field(default_factory=lambda: Before({}, {}))
     rounds: list[Round] = field(default_factory=list)
-    seconds_fit: float = 0.0
+    seconds_fit: list[float] = field(default_factory=list)
     seconds_rest: float = 0.0
     failure: Ailing | None = None
     broken: bool = False
     mute: bool = False
 
+    @property
+    def played(self) -> Played:
+        """What has been seen so far."""
+        seconds = tuple(self.seconds_fit)
+        return Played(tuple(self.rounds), self.state, seconds, self.seconds_rest, self.payload, self.failure)
+
+    def play(self, count: int, *, watched: int, each: Callable[[Round, State], None] | None = None) -> None:
+        """Go on up to round `count`, as `examine_rounds` says."""
+        for number in range(len(self.rounds) + 1, count + 1):
+            if self.broken:
+                break
+            full = number <= watched
+            try:
+                round = self.round(number, full)
+            except Ailing as failure:
+                self.failure, self.broken = failure, True
+                break
+            if self.examiner is not None and (full or number == count):
+                round = self.examined(round)
+            self.rounds.append(round)
+            if each is not None:
+                each(round, self.state)
+
     def round(self, number: int, full: bool) -> Round:
-        """Play one. Raises Ailing where nothing of it can be told."""
+        """One more. Raises Ailing where nothing of it can be told."""
         asked = self.patient.sample(number)
         received = self.state
+        self.seconds_fit.append(0.0)
         returned = [back for client in asked if (back := self._visit(client, received, number, full)) is not None]
         new: dict[str, Tensor] | None = None
         try:
@@ -112,11 +124,30 @@ class _Playing:
         self.state = new
         return replace(round, reported=self._reported(number))
 
+    def beside(self, clients: Sequence[int], received: State, seconds: float) -> tuple[Visit, ...]:
+        """What there is to tell of `clients`, each visited once more after the rounds with the model `received`, as
+        long as `seconds` allow; visits that fail are left out. The rounds cannot be played on."""
+        self.broken, began, returned = True, time.perf_counter(), list[Returned]()
+        number, spent = len(self.rounds) + 1, list(self.seconds_fit)
+        for client in clients:
+            with suppress(Ailing):
+                back = self._visit(client, received, number, True)
+                returned += [] if back is None else [back]
+            if time.perf_counter() - began > seconds:
+                break
+        self.seconds_fit = spent
+        blank = Round(number=number, asked=tuple(clients), visits=(), wanted=())
+        counts = counted(self.facts, self.payload, blank, received, returned, None, Before({}, {}), full=True)
+        if self.examiner is None or not returned:
+            return counts.round.visits
+        found: tuple[Visit, ...] = self._gains(self.examiner, counts.round, received, returned, received)["visits"]
+        return found
+
     def _visit(self, client: int, received: State, number: int, full: bool) -> Returned | None:
         began = time.perf_counter()
         back = visit(self.patient, client, received, number, watching(received, light=not full))
         if back is not None:
-            self.seconds_fit += back.sent.seconds
+            self.seconds_fit[-1] += back.sent.seconds
             self.seconds_rest += time.perf_counter() - began - back.sent.seconds
         return back
 

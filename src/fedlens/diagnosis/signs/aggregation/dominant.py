@@ -7,6 +7,7 @@ from statistics import median
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.few import by_client
 from fedlens.diagnosis.signs.reading import (
     HONEST,
     client_side,
@@ -70,9 +71,15 @@ def client_dominates(e: Evidence) -> Finding | None:
 
 
 def _forged(e: Evidence) -> dict[int, float]:
+    """Clients that report far more examples than they hold, by what the others report of theirs."""
     wrong = e.handling.examples_wrong if e.handling is not None else {}
     ratios = {client: told / true for client, (told, true) in wrong.items() if true > 0}
     usual = median(ratios.values()) if len(ratios) > e.facts.clients / 2 else 1.0
+    held = {} if e.data is None else e.data.sizes
+    seen = {client: median(told) for client, told in by_client(e, lambda v: v.examples).items()}
+    every = {client: told / held[client] for client, told in seen.items() if held.get(client)}
+    if len(every) > 2:
+        ratios, usual = {**every, **ratios}, median(every.values())
     if e.facts.declared.weighting == "uniform" or usual <= 0:
         return {}
     return {client: ratio / usual for client, ratio in ratios.items() if ratio > FORGED * usual}

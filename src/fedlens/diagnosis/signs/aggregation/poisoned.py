@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.evidence import Evidence, Round
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import HONEST, listed, middle, place, severity
 
@@ -13,40 +13,21 @@ def not_a_number_is_accepted(e: Evidence) -> Finding | None:
     """A10: the aggregator takes NaN, or a round without examples, and the model is lost for ever.
 
     Measured with one made-up NaN upload, and in the first round whose model is not finite: were a few uploads NaN while
-    the others were sound? Healthy: refused or left out. That it would be passed on is only noted.
+    the others were sound? Or, where it is passed on, are those of clients that are asked only later? Healthy: refused
+    or left out. That it would be passed on is only noted.
     """
     first = next((one for one in e.rounds if not one.finite), None)
-    bad = [v.client for v in first.visits if not v.finite] if first is not None else []
-    sound = [v for v in first.visits if v.finite] if first is not None else []
-    size = middle(v.size for v in sound)
-    before = [] if first is None else [one.moved or 0.0 for one in e.rounds if one.number < first.number]
-    blown = max(before, default=0.0) > BLOWN
-    blamed = set(e.data.scaled) | set(e.data.apart) if e.data is not None else set()
-    if (
-        first is not None
-        and bad
-        and not blown
-        and len(bad) < len(sound)
-        and (size or 0.0) < 1
-        and not set(bad) <= blamed
-    ):
-        asked = f"{len(bad)} of {len(first.visits)}"
-        return Finding(
-            "A10",
-            Certainty.FOUND,
-            f"In round {first.number} {asked} uploads were not finite; they were averaged, and the model is lost.",
-            (Measured(f"uploads that are not finite (clients {listed(bad)})", "M07", asked, "none accepted"),),
-            "Refuse uploads that are not finite, and see why these clients make them.",
-            source="catalogue",
-            treatment="drop-clients",
-            clients=tuple(sorted(set(bad))),
-            where=place(e, "aggregate"),
-            weight=severity(e, 0.4),
-            hides=HONEST | {"A9"},
-        )
+    bad = {v.client for v in first.visits if not v.finite} if first is not None else set[int]()
+    if first is not None and _of_a_few(e, first, bad):
+        asked = f"{sum(not v.finite for v in first.visits)} of {len(first.visits)}"
+        return _found(e, bad, asked, f"In round {first.number} {asked} uploads were not finite; they were averaged")
     a = e.aggregation
     if a is None or a.non_finite != "passed on":
         return None
+    later = {v.client for v in e.beside if not v.finite}
+    if first is None and later and len(later) < len(e.beside):
+        asked = f"{len(later)} of {len(e.beside)}"
+        return _found(e, later, asked, f"{asked} clients that are asked later send what is not finite; it is averaged")
     return Finding(
         "A10",
         Certainty.NOTED,
@@ -55,4 +36,36 @@ def not_a_number_is_accepted(e: Evidence) -> Finding | None:
         "Refuse uploads that are not finite.",
         source="catalogue",
         where=place(e, "aggregate"),
+    )
+
+
+def _of_a_few(e: Evidence, first: Round, bad: set[int]) -> bool:
+    """Whether the uploads of a few clients made the model no number, and not the other way round."""
+    sound = [v for v in first.visits if v.finite]
+    size = middle(v.size for v in sound)
+    before = [one.moved or 0.0 for one in e.rounds if one.number < first.number]
+    blown = max(before, default=0.0) > BLOWN
+    blamed = set(e.data.scaled) | set(e.data.apart) if e.data is not None else set()
+    return bool(bad) and not blown and len(bad) < len(sound) and (size or 0.0) < 1 and not bad <= blamed
+
+
+def _found(e: Evidence, bad: set[int], asked: str, says: str) -> Finding:
+    """`bad`: whose uploads are seen to be no numbers, `asked` of how many; inputs that are none explain them, at all
+    clients that hold such."""
+    inputs = {c for c, one in e.data.inputs.items() if not one.finite} if e.data is not None else set[int]()
+    by_data = bad <= inputs
+    clients = inputs if by_data else bad | {v.client for v in e.beside if not v.finite}
+    return Finding(
+        "A10",
+        Certainty.FOUND,
+        f"{says}, and the model is lost.",
+        (Measured(f"uploads that are not finite (clients {listed(sorted(bad))})", "M07", asked, "none accepted"),),
+        "Refuse uploads that are not finite, and see why these clients make them.",
+        source="catalogue",
+        treatment="drop-clients",
+        also=("D1",) if by_data else (),
+        clients=tuple(sorted(clients)),
+        where=place(e, "fit"),
+        weight=severity(e, 0.4),
+        hides=HONEST | {"A9"},
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fedlens.diagnosis.evidence import Evidence
+from fedlens.diagnosis.evidence import DataAudit, Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import percent
+
+LEAST = 0.02  # of a client's examples
+NEARLY_ALL = 0.9  # of the clients: then it is no matter of some
 
 
 def examples_are_copied(e: Evidence) -> Finding | None:
@@ -31,8 +34,14 @@ def examples_are_copied(e: Evidence) -> Finding | None:
             Measured("clients with equal data", "M29", str(len(e.data.same)), "0"),
         ),
         "Split before dealing, and deal every example once. Accuracy may fall: it was measured on known examples.",
-        clients=e.data.same,
+        clients=_whose(e.data, leaked),
         weight=0.3,
         silent=True,
         hides=frozenset({"P2"}) if same else frozenset(),
     )
+
+
+def _whose(x: DataAudit, leaked: bool) -> tuple[int, ...]:
+    """The clients that hold test examples, or one another's; nobody where nearly all do."""
+    some = {client for client, share in x.leaked.items() if leaked and share > LEAST} | set(x.same)
+    return tuple(sorted(some)) if len(some) < NEARLY_ALL * len(x.looked_at) else ()

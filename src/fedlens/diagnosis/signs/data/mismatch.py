@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.data.pipelines import MOST_ALIKE, stand_apart, ways
-from fedlens.diagnosis.signs.reading import percent, place
+from fedlens.diagnosis.signs.reading import middle, percent, place
 from fedlens.diagnosis.signs.symptom import ails, misses, reached
 
 
@@ -41,11 +41,13 @@ def evaluation_prepares_otherwise(e: Evidence) -> Finding | None:
 def _of_answers(e: Evidence) -> Finding | None:
     """The same where only a classifier shows it: it learns the clients' data, and fails on the test set's.
 
-    A job that does well on the test set refutes it: the classifier is simple, and its failure is its own."""
+    A job that does well on the test set refutes it, and so does the same classifier where it fails on clients that it
+    has not seen: it is simple, and its failure is its own."""
     x = e.labels
     if x is None or x.test_identity is None or x.test_best is None or (reached(e) is not None and not ails(e)):
         return None
-    if x.learnable - x.test_identity < 0.2 or x.test_best - x.test_identity > 0.1 or x.learnable < x.chance + 0.2:
+    elsewhere = min(x.learnable, middle(x.identity.values()) or 0.0)
+    if elsewhere - x.test_identity < 0.2 or x.test_best - x.test_identity > 0.1 or x.learnable < x.chance + 0.2:
         return None
     return Finding(
         "D2",

@@ -6,8 +6,10 @@ from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import (
     early,
+    early_only,
     effect,
     gained,
+    lasting,
     lines,
     middle,
     number,
@@ -24,10 +26,10 @@ def clients_drift(e: Evidence) -> Finding | None:
 
     Measured by M20, fewer local steps at equal samples, in paired trials; and by M08 and M09, early updates that
     disagree and whose mean gains less than they do. Healthy: fewer steps gain nothing, which is also common with skewed
-    data. Late updates are orthogonal everywhere and say nothing.
+    data, or nothing that lasts over all of the job's rounds. Late updates are orthogonal everywhere and say nothing.
     """
     fewer = effect(e, "fewer-steps")
-    if fewer is None or not fewer.clear or fewer.gain < LEAST or not underperforms(e):
+    if fewer is None or not fewer.clear or fewer.gain < LEAST or not (underperforms(e) and lasting(e)):
         return None
     coherence, kept = middle(one.coherence for one in early(e)), _transfer(e)
     if (coherence is None or coherence > LOW) and (kept is None or kept > 0.7):
@@ -36,7 +38,7 @@ def clients_drift(e: Evidence) -> Finding | None:
     lesser = [("server-momentum", "momentum on the server"), ("scaffold", "control variates")]
     return Finding(
         "C1",
-        Certainty.SUPPORTED,
+        Certainty.CONSISTENT if early_only(e) else Certainty.SUPPORTED,
         f"Clients drift apart within a round: half the local steps, at equal samples, gain {points(fewer.gain)}.",
         lines(
             gained(e, "fewer-steps", "half the local steps, equal samples"),
@@ -45,6 +47,7 @@ def clients_drift(e: Evidence) -> Finding | None:
         ),
         "Average after fewer local steps, or let the server take momentum, or correct the drift (SCAFFOLD).",
         source="Karimireddy et al. 2020",
+        also=("P1",),
         treatment="server-momentum=0.9" if momentum is not None and momentum.clear else "fewer-steps",
         weight=fewer.gain,
     )

@@ -12,7 +12,7 @@ from fedlens.diagnosis.signs.evaluation.loss import loss_is_divided_wrongly
 from fedlens.diagnosis.signs.evaluation.other import another_metric_is_reported
 from fedlens.diagnosis.signs.evaluation.scale import a_count_is_reported
 from fedlens.diagnosis.signs.evaluation.single import one_round_is_quoted
-from fedlens.diagnosis.signs.evaluation.size import logged_of_fewer_examples
+from fedlens.diagnosis.signs.evaluation.size import logged_of_fewer_examples, reported_of_training_data
 from fedlens.diagnosis.signs.evaluation.unsteady import evaluation_is_random
 
 SIGNS = (
@@ -22,6 +22,7 @@ SIGNS = (
     a_count_is_reported,
     one_class_is_answered,
     logged_of_fewer_examples,
+    reported_of_training_data,
     digits_are_made_up,
     evaluation_is_random,
     one_round_is_quoted,

@@ -9,10 +9,12 @@ from fedlens.diagnosis.signs.labels.head import head_is_too_narrow
 from fedlens.diagnosis.signs.labels.maps import label_maps_differ
 from fedlens.diagnosis.signs.labels.noise import labels_are_noisy
 from fedlens.diagnosis.signs.labels.outside import labels_leave_the_head
+from fedlens.diagnosis.signs.labels.trained import labels_are_changed_in_training
 
 SIGNS = (
     label_maps_differ,
     labels_are_noisy,
+    labels_are_changed_in_training,
     labels_leave_the_head,
     head_is_too_narrow,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.few import some_of
 from fedlens.diagnosis.signs.reading import percent, visits
 
 SIGMOIDS = ("binary_cross_entropy", "binary_cross_entropy_with_logits")  # a row of zeros counts: none of the classes
@@ -32,10 +33,20 @@ def labels_leave_the_head(e: Evidence) -> Finding | None:
             Measured("one-hot rows that are none", "M29", percent(ignored), "0 %"),
         ),
         "Number the classes from 0 on and give the head one output for each.",
+        clients=_whose(e),
         where=next((v.watched.loss_where for v in visits(e) if v.watched.loss_where), ""),
         weight=max(0.5, ignored),
         hides=frozenset({"L1", "L2", "D5", "P1", "L4", "K1", "O1"}),
     )
+
+
+def _whose(e: Evidence) -> tuple[int, ...]:
+    """Clients that hold labels which are none, or whose loss was given some; nobody where all do."""
+    sizes = e.data.sizes if e.data is not None else {}
+    odd = tuple(c for c, size in sizes.items() if e.data is not None and sum(e.data.counts.get(c, ())) < size)
+    if not odd:
+        return some_of(e, lambda visit: None if visit.watched.ignored is None else visit.watched.ignored > 0)
+    return odd if len(odd) < len(sizes) else ()
 
 
 def _width(e: Evidence) -> float:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.reading import (
+    early_only,
     effect,
     gained,
     lines,
+    noise,
     percent,
     points,
     statistics,
@@ -24,7 +26,7 @@ def batch_norm_suffers(e: Evidence) -> Finding | None:
 
     Measured by M20 and M34: group norm in its place, or statistics taken anew, gain in paired trials; and the gap
     between running and batch statistics, or the size of batches, agrees. Healthy: neither gains. Group norm does not
-    always win, so that only the trial counts.
+    always win, so that only the trial counts. Where it gains as much as dealing again IID, skew harms by this alone.
     """
     if not statistics(e) or not underperforms(e):
         return None
@@ -36,11 +38,13 @@ def batch_norm_suffers(e: Evidence) -> Finding | None:
     told = (gap is not None and gap > max(0.02, 3 * error)) or (bool(sizes) and min(sizes) <= TINY)
     if best is None or not (told or (anew is not None and anew.clear)):
         return None
+    dealt = effect(e, "iid")
+    explains = dealt is None or best.gain > dealt.gain - noise(e)  # even what dealing again would gain
     what = "group norm in its place gains" if best is swap else "statistics taken anew gain"
     spread = None if gap is None else Measured("batch statistics against running ones", "M27", percent(gap), "about 0")
     return Finding(
         "N2",
-        Certainty.SUPPORTED,
+        Certainty.CONSISTENT if early_only(e) else Certainty.SUPPORTED,
         f"Batch norm suffers from what clients' batches are: {what} {points(best.gain)}.",
         lines(
             gained(e, "norm-group", "group norm instead"),
@@ -51,4 +55,5 @@ def batch_norm_suffers(e: Evidence) -> Finding | None:
         source="Hsieh et al. 2020; Wu and He 2018",
         treatment="norm-group" if best is swap else "recalibrated",
         weight=best.gain,
+        hides=frozenset({"P1", "C1", "S4"}) if explains else frozenset(),
     )

@@ -13,11 +13,13 @@ from fedlens.diagnosis.signs.optimisation.large import rate_is_too_large
 from fedlens.diagnosis.signs.optimisation.small import rate_is_too_small
 from fedlens.diagnosis.signs.optimisation.state import optimizer_state
 from fedlens.diagnosis.signs.optimisation.unequal import steps_are_unequal
+from fedlens.diagnosis.signs.optimisation.ways import few_train_otherwise
 
 SIGNS = (
     rate_is_too_small,
     rate_is_too_large,
     rate_drifts,
+    few_train_otherwise,
     optimizer_state,
     gradients_are_clipped,
     budget_is_too_small,

@@ -15,6 +15,7 @@ from fedlens.diagnosis.signs.symptom import misses
 
 APART = 1.3  # rates of one round's clients, largest by smallest; and growth over the rounds watched
 SAME = 1.01  # of rates that are one
+BEYOND = 10.0  # times the usual rate, and those of the first round
 FALLEN = 2.0  # times the largest rate used that the declared one may be, where a schedule lowers it
 
 Rates = Sequence[Mapping[int, float]]  # of each round: client -> the rate that its visit begins with
@@ -51,8 +52,9 @@ def _among_clients(e: Evidence, begun: Rates, spread: float) -> Finding | None:
     every, said = [rate for rates in begun for rate in rates.values()], e.facts.declared.lr
     usual = said or median(every)
     at = {client for rates in begun for client, rate in rates.items() if _one(rate, usual)}
-    others = tuple(sorted({client for rates in begun for client in rates} - at))
-    fixed = _fixed(begun)
+    beside = {v.client for v in e.beside if _told(v) and not _one(v.watched.rates[0], usual)}
+    others = tuple(sorted({*beside, *(client for rates in begun for client in rates)} - at))
+    fixed = _fixed(begun) and not _compounds(begun, usual)
     few = 0 < len(others) < len(at) and fixed
     certainty = Certainty.FOUND if not fixed or (few and said) else Certainty.CONSISTENT if few else Certainty.NOTED
     what = f"Clients train at rates from {number(min(every))} to {number(max(every))}"
@@ -77,6 +79,12 @@ def _fixed(begun: Rates) -> bool:
     )
 
 
+def _compounds(begun: Rates, usual: float) -> bool:
+    """Whether rates rise from round to round far beyond the usual one: no warm-up does, even of a rate for each."""
+    first, last = max(begun[0].values()), min(begun[-1].values())
+    return len(begun) > 1 and last > BEYOND * max(first, usual)
+
+
 def _over_rounds(e: Evidence, begun: Rates, spread: float) -> Finding | None:
     """Clients of one round begin with one rate: it grows beyond the declared one, or is another altogether."""
     said, first, last = e.facts.declared.lr, median(begun[0].values()), median(begun[-1].values())
@@ -84,7 +92,7 @@ def _over_rounds(e: Evidence, begun: Rates, spread: float) -> Finding | None:
     low, peak = min(used), max(used)
     if not said or said <= 0:
         return None if last < APART * first else _finding(e, begun, Certainty.NOTED, _range(low, peak), spread)
-    if any(_one(rate, said) for v in visits(e) for rate in v.watched.groups):
+    if any(len(v.watched.groups) > 1 and any(_one(rate, said) for rate in v.watched.groups) for v in visits(e)):
         return None
     if last >= APART * first and peak > APART * said:
         return _finding(e, begun, Certainty.FOUND, _range(low, peak), spread)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
-from fedlens.diagnosis.signs.reading import effect, gained, lines, lost, points, underperforms
+from fedlens.diagnosis.signs.reading import early_only, effect, gained, lasting, lines, lost, points, underperforms
 
 
 def cohort_is_too_small(e: Evidence) -> Finding | None:
     """S4: few of many clients a round, and what they agree on is drowned by whom chance picked.
 
-    Measured by M20, everybody in every round against the declared cohort in paired trials. Healthy: no clear gain. It
-    costs more work a round, so a gain is a price, not a bug.
+    Measured by M20, everybody in every round against the declared cohort in paired trials. Healthy: no clear gain, or
+    one that is gone by the end of the job's rounds. It costs more work a round, so a gain is a price, not a bug.
     """
     f, everybody = e.facts, effect(e, "full-participation")
-    if everybody is None or not everybody.clear or not underperforms(e) or 2 * f.cohort > f.clients:
+    if everybody is None or not everybody.clear or 2 * f.cohort > f.clients:
+        return None
+    if not underperforms(e) or not lasting(e):
         return None
     return Finding(
         "S4",
-        Certainty.SUPPORTED,
+        Certainty.CONSISTENT if early_only(e) else Certainty.SUPPORTED,
         f"{f.cohort} of {f.clients} clients a round are too few: with everybody the reference gains "
         f"{points(everybody.gain)}.",
         lines(

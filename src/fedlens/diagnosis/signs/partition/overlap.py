@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.data.leakage import LEAST, NEARLY_ALL
 from fedlens.diagnosis.signs.reading import percent
 
 
@@ -18,12 +19,14 @@ def examples_are_dealt_twice(e: Evidence) -> Finding | None:
     said = f"{e.facts.declared.partition or ''} {e.facts.declared.method or ''}".lower()
     if any(word in said for word in ("shared", "sharing", "overlap", "replica")):
         return None
+    some = tuple(sorted(client for client, share in e.data.dealt_twice.items() if share > LEAST))
     return Finding(
         "P2",
         Certainty.FOUND,
         f"{percent(e.data.shared)} of the examples are held by more than one client.",
         (Measured("examples at several clients", "M29", percent(e.data.shared), "0 %"),),
         "Deal from one permutation without replacement; test it: every index once (`fedlens check` does).",
+        clients=some if len(some) < NEARLY_ALL * len(e.data.looked_at) else (),
         weight=e.data.shared / 2,
         silent=True,
     )

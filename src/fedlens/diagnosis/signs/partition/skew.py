@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
-from fedlens.diagnosis.signs.reading import early, effect, gained, lines, middle, outcome, points, underperforms
+from fedlens.diagnosis.signs.reading import (
+    early,
+    early_only,
+    effect,
+    gained,
+    lines,
+    middle,
+    outcome,
+    points,
+    underperforms,
+)
 
 LEAST = 0.05  # accuracy that dealing again must gain: less is no answer to a failure
 
@@ -30,9 +40,11 @@ def labels_are_skewed(e: Evidence) -> Finding | None:
     coherence = middle(one.coherence for one in early(e))
     if coherence is not None:
         evidence.append(Measured("coherence of early updates", "M08", f"{coherence:.2f}", "relative to IID"))
+    fewer = effect(e, "fewer-steps")
+    drifts = fewer is not None and fewer.clear and fewer.gain > LEAST  # then how far clients go is a cause beside it
     return Finding(
         "P1",
-        Certainty.SUPPORTED,
+        Certainty.CONSISTENT if whole is None and early_only(e) else Certainty.SUPPORTED,
         f"Clients' data differ: dealt again IID the same samples gain {points(found.gain)} in {rounds} rounds.",
         lines(*evidence),
         "Momentum on the server, more clients a round, or a method for skewed labels (FedLC, FedYogi, SCAFFOLD); try "
@@ -41,5 +53,5 @@ def labels_are_skewed(e: Evidence) -> Finding | None:
         also=("C1",),
         treatment="server-momentum=0.9",
         weight=found.gain,
-        hides=frozenset({"C1", "N2", "O7", "S4", "O2", "K1"}),
+        hides=frozenset({"N2", "O7", "S4", "O2", "K1"} | (set() if drifts else {"C1"})),
     )

@@ -6,6 +6,7 @@ Offers: SIGNS.
 """
 
 from fedlens.diagnosis.signs.plumbing.alias import one_object_is_shared
+from fedlens.diagnosis.signs.plumbing.altered import upload_is_altered
 from fedlens.diagnosis.signs.plumbing.installed import aggregate_is_not_installed
 from fedlens.diagnosis.signs.plumbing.loading import clients_do_not_load
 from fedlens.diagnosis.signs.plumbing.restored import older_model_is_returned
@@ -18,6 +19,7 @@ SIGNS = (
     clients_do_not_load,
     trained_model_is_not_returned,
     older_model_is_returned,
+    upload_is_altered,
     teacher_speaks_of_others,
     teacher_falls_silent,
 )

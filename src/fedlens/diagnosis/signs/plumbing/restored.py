@@ -59,9 +59,10 @@ def lagging(e: Evidence) -> tuple[int, ...]:
 
 
 def trained_in_vain(visit: Visit) -> bool:
-    """Whether steps were taken, at a rate and with a gradient, and exactly what was sent came back."""
+    """Whether steps were taken that moved something, or at a rate and with a gradient, and exactly what was sent came
+    back."""
     w = visit.watched
-    moved = any(rate > 0 for rate in w.rates) and (w.gradient_norm or 0.0) > 0
+    moved = w.sent_back is not None or (any(rate > 0 for rate in w.rates) and (w.gradient_norm or 0.0) > 0)
     return visit.finite and visit.norm == 0 and bool(w.steps) and moved
 
 

@@ -28,7 +28,10 @@ def size(e: Evidence) -> int:
 
 
 def in_uploads(e: Evidence) -> bool:
-    """Whether clients seem to add the noise: declared, not made by the server, and large enough to be in uploads."""
+    """Whether clients add declared noise: seen beside what they trained, or not made by the server and uploads are as
+    large as it would make them."""
+    if noisy(e) and any(visit.watched.added for visit in visits(e)):
+        return True
     least = expected(e) * math.sqrt(size(e) * max(1, e.facts.cohort))
     usual = middle(visit.norm for visit in visits(e))
     at_server = e.aggregation is not None and e.aggregation.noise > 0

@@ -73,7 +73,7 @@ def noise_drowns_updates(e: Evidence) -> Finding | None:
         treatment="clip=median" if loose else f"noise={calm:.3g}" if noisy(e) else "reference-aggregator",
         where=place(e, "fit" if in_uploads(e) else "aggregate"),
         weight=severity(e) if certainty else 0.0,
-        hides=DROWNED if certainty else frozenset(),
+        hides=(DROWNED if noisy(e) else DROWNED | {"V3"}) if certainty else frozenset(),
     )
 
 
@@ -113,5 +113,5 @@ def _in_every_upload(e: Evidence) -> Finding | None:
         treatment="reference-client",
         where=place(e, "fit"),
         weight=severity(e),
-        hides=DROWNED | {"A9", "C2", "X1"},
+        hides=DROWNED | {"A9", "C2", "X1", "V3"},
     )
