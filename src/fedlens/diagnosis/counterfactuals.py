@@ -41,8 +41,8 @@ def counterfactuals(x: Examination) -> None:
         _run(x, ("best-rate",), (0,), job, SEARCH)
         if x.evidence.trials.best_rate_outcome is None and not x.exact:  # no time for a search: its two neighbours
             _run(x, ("lr*3", "lr/3"), (0,), job)
-        if ails(x.evidence):
-            _run(x, ("small-network",), (0,), job)
+    if _pooled_fails(x.evidence) and ails(x.evidence) and not on_its_way(x.evidence):
+        _run(x, ("small-network",), (0,), job)
     dealt = effect(x.evidence, "iid")
     if x.length < facts.rounds and dealt is not None and dealt.clear and dealt.gain > SHORT:
         _over_all_rounds(x, "the re-deal over all rounds", ("iid",))
