@@ -17,10 +17,11 @@ NEEDED = ("model", "train_data", "test_data")
 SHORT = 0.05  # accuracy below the reference from which on reasons are looked for
 FAILS = 0.15  # the same, below the highest accuracy that anything reached
 BUDGET = 0.6  # of a training run, for the trials of one call
+BASIS = 2.0  # the same for the first trials: without them little can be said
 SEARCH = 1.5  # the same for a search over rates
 PLAIN = 6  # standard errors of an evaluation that a distance must have for one seed to tell its ends apart
 LONGEST = 60.0  # seconds that a course over all rounds may take beyond what the job itself takes
-LEAST = 5.0  # seconds that trials may take in any case
+LEAST = 3.0  # seconds that trials may take in any case
 
 
 def counterfactuals(x: Examination) -> None:
@@ -30,7 +31,7 @@ def counterfactuals(x: Examination) -> None:
         return
     value = score(x.curve) if x.curve else math.nan
     job = Outcome((value,), len(x.curve), len(x.curve) / facts.rounds, math.isfinite(value), tuple(x.curve))
-    _run(x, ("iid", "pooled-samples"), (0,), job)
+    _run(x, ("iid", "pooled-samples"), (0,), job, BASIS)
     if x.exact or x.evidence.trials is None or not _short(x.evidence):
         return
     if not _pooled_fails(x.evidence):
