@@ -164,9 +164,13 @@ def test_a_diagnosis_survives_its_json():
         suspects=[finding],
         noted=[finding],
         cost={"runs": 0.5, "first": 0.1},
-        treatment=SimpleNamespace(recovered=0.9, verified=True),
+        treatments=(
+            SimpleNamespace(recovered=0.1, verified=False),
+            SimpleNamespace(recovered=0.9, verified=True),
+        ),
     )
     kept = score.told("a", 1, diagnosis, 2.0)
+    assert (kept.recovered, kept.verified) == (0.9, True)
     assert score.revived(score.json.loads(score.json.dumps(score.asdict(kept)))) == kept
 
 

@@ -34,7 +34,7 @@ def written(folder: Path, **files: str) -> Path:
     """Files by name in `folder` (a package's behind two lines), and the path of job.py."""
     for name, text in files.items():
         place = folder.joinpath(*name.split("__"))
-        place.parent.mkdir(exist_ok=True)
+        place.parent.mkdir(exist_ok=True, parents=True)
         place.with_suffix(".py").write_text(text)
     return folder / "job.py"
 
@@ -51,6 +51,22 @@ def test_a_function_that_takes_a_seed_is_given_it(tmp_path: Path) -> None:
         tmp_path, job=JOB + "def make(seed=0):\n    job = Job()\n    job.clients = 10 + seed\n    return job"
     )
     assert subject_of(f"{path}:make").fresh(5).clients == 15
+
+
+def test_jobs_whose_files_have_the_same_names_do_not_get_each_others(tmp_path: Path) -> None:
+    text = JOB + "import data\ndef make():\n    job = Job()\n    job.clients = data.CLIENTS\n    return job"
+    for name, clients in (("one", 3), ("two", 4)):
+        path = written(tmp_path / name, job=text, data=f"CLIENTS = {clients}")
+        assert subject_of(f"{path}:make").fresh().clients == clients
+    assert sys.modules["data"].__file__ == str(tmp_path / "two" / "data.py")
+
+
+def test_a_file_named_like_a_module_of_python_does_not_take_its_place(tmp_path: Path) -> None:
+    import json
+
+    path = written(tmp_path, job=JOB + "def make(): return Job()", json="", torch="")
+    assert subject_of(f"{path}:make").fresh().clients == 2
+    assert sys.modules["json"] is json and hasattr(sys.modules["torch"], "Tensor")
 
 
 def test_a_function_in_a_module_makes_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,8 +66,8 @@ def _maker(path: Path, function: str) -> Callable[..., Any]:
 def loaded(path: Path) -> ModuleType:
     """The module in `path`, run anew together with the modules of its folder that it imports."""
     folder = str(path.parent.absolute())
-    for module in _beside(path):
-        sys.modules.pop(module.__name__, None)
+    for name in (*(module.__name__ for module in _beside(path)), *_shadowed(path)):
+        sys.modules.pop(name, None)
     if sys.path[0] != folder:  # as `python file.py` does
         sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -89,6 +89,15 @@ def _beside(path: Path) -> list[ModuleType]:
     modules = {module: name for name, module in list(sys.modules.items()) if name.partition(".")[0] not in NEVER}
     files = {module: Path(at) for module in modules if (at := getattr(module, "__file__", None))}
     return [one for one, at in files.items() if at.parent == folder or _in_package(modules[one], at, folder)]
+
+
+def _shadowed(path: Path) -> list[str]:
+    """Names of files beside `path` under which a module of another folder is loaded: an own one of another job, not
+    one of Python's or an installed one, which others use."""
+    names = {one.stem for one in path.parent.glob("*.py")} - NEVER - set(sys.stdlib_module_names)
+    places = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
+    known = (path.parent.absolute(), Path(torch.__file__).parents[1])
+    return [name for name, at in places.items() if at and not any(Path(at).is_relative_to(one) for one in known)]
 
 
 def _in_package(name: str, at: Path, folder: Path) -> bool:
