@@ -47,6 +47,15 @@ def test_signs_sparse_updates_and_still_ones_are_no_noise() -> None:
     assert noise_of({"a": drawn()["a"]}) == 0.0
 
 
+def test_layers_of_one_spread_whose_rows_or_biases_differ_are_no_noise() -> None:
+    draw = torch.Generator().manual_seed(3)
+    layers = {name: torch.randn(48, 48, generator=draw) for name in "abc"}
+    assert noise_of(layers) > 0
+    assert noise_of({**layers, "bias": 1.6 * torch.randn(48, generator=draw)}) == 0.0
+    rows = torch.linspace(0.6, 1.4, 48)[:, None]  # some outputs learn more than others
+    assert noise_of({name: rows * value for name, value in layers.items()}) == 0.0
+
+
 def trained(change: Callable[[nn.Module], dict[str, Tensor]]) -> float | None:
     """What is told of noise where a network is trained for four steps and `change` makes the upload of it."""
     torch.manual_seed(1)

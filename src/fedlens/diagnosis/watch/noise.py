@@ -11,22 +11,24 @@ from torch import Tensor
 from fedlens.diagnosis.job import State
 from fedlens.diagnosis.watch.trained import Begun
 
-LEAST = 64  # numbers of an entry that its spread is told from
+LEAST, FEW = 64, 16  # numbers of an entry, or of its rows, that its spread is told from: many entries, and any
 ENTRIES = 3  # of which one spread is no chance
 BELL = (2.5, 12.0)  # kurtosis: 1 for signs, 3 for normal numbers, 6 for Laplace's
 APART = 4.0  # standard errors that the spreads of entries may differ by
+WITHIN = 3.0  # times what chance makes of it, that the squared spreads of an entry's rows may vary
 KEPT, SOME = 4096, 12  # numbers of a parameter, and parameters, that are kept after each step
 CLOSE = 1e-5  # of the largest number sent, below which one is 0 but for rounding
 SEEN = 1e-3  # of the change by training, from which what was added is more than rounding
 
 
 def noise_of(update: Mapping[str, Tensor]) -> float:
-    """The standard deviation of an update that is alike in all its entries and bell-shaped, as noise added to every
-    number is and gradients are not; 0: it is not, or entries are too few or too small to tell."""
-    there = {name: value.double().flatten() for name, value in update.items() if value.numel() >= LEAST}
-    if len(there) < ENTRIES or not all(bool(value.isfinite().all()) for value in there.values()):
+    """The standard deviation of an update that is alike in all its entries and their rows, and bell-shaped, as noise
+    added to every number is and gradients are not; 0: it is not, or entries are too few or too small to tell."""
+    there = {name: value.double() for name, value in update.items() if value.numel() >= FEW}
+    large = [value for value in there.values() if value.numel() >= LEAST]
+    if len(large) < ENTRIES or not all(bool(value.isfinite().all()) for value in there.values()):
         return 0.0
-    whole = torch.cat(list(there.values()))
+    whole = torch.cat([value.flatten() for value in large])
     power = float(whole.square().mean())
     if power <= 0:
         return 0.0
@@ -34,10 +36,20 @@ def noise_of(update: Mapping[str, Tensor]) -> float:
     if not BELL[0] < tails < BELL[1]:
         return 0.0
     alike = all(
-        abs(float(value.square().mean()) / power - 1) < APART * math.sqrt((tails - 1) / len(value))
+        abs(float(value.square().mean()) / power - 1) < APART * math.sqrt((tails - 1) / value.numel())
+        and _rows_alike(value, tails)
         for value in there.values()
     )
     return math.sqrt(power) if alike else 0.0
+
+
+def _rows_alike(value: Tensor, tails: float) -> bool:
+    """Whether the rows of an entry are as large as each other, but for chance: those of a layer that learns are not."""
+    rows = value.flatten(1) if value.dim() > 1 else value.reshape(1, -1)
+    if len(rows) < FEW or rows.shape[1] < FEW:
+        return True
+    powers = rows.square().mean(dim=1)
+    return float((powers / powers.mean() - 1).square().mean()) < WITHIN * (tails - 1) / rows.shape[1]
 
 
 class Last:
