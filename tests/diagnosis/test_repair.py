@@ -11,8 +11,8 @@ from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding
 from fedlens.diagnosis.job import Declared
 from fedlens.diagnosis.repair.mended import mended
+from fedlens.diagnosis.repair.treatment import case_of
 from fedlens.diagnosis.subject.patient import Subject
-from fedlens.diagnosis.treatment import case_of
 from fedlens.diagnosis.trials.settings import Assumed
 from fedlens.local import Local
 

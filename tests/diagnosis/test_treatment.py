@@ -11,8 +11,9 @@ from fedlens.diagnosis.evidence import Aggregation, DataAudit, Evidence, Inputs,
 from fedlens.diagnosis.finding import Certainty, Finding
 from fedlens.diagnosis.repair.proof import interval
 from fedlens.diagnosis.repair.remedies import wholesale, with_usual
+from fedlens.diagnosis.repair.treated import Treated
+from fedlens.diagnosis.repair.treatment import treat
 from fedlens.diagnosis.subject.patient import Subject
-from fedlens.diagnosis.treatment import Treated, treat
 from fedlens.diagnosis.trials.case import Case
 from fedlens.diagnosis.trials.cures import CURES
 from fedlens.diagnosis.trials.settings import Assumed

@@ -19,10 +19,10 @@ from fedlens.diagnosis.finding import Finding
 from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import Declared
 from fedlens.diagnosis.repair.chain import repaired
+from fedlens.diagnosis.repair.treated import Treated
 from fedlens.diagnosis.signs import read
 from fedlens.diagnosis.stages import examine
 from fedlens.diagnosis.subject.patient import Subject
-from fedlens.diagnosis.treatment import Treated
 from fedlens.diagnosis.verdict.gap import Bar, waterfall
 from fedlens.diagnosis.verdict.judgement import RuledOut, judged, ruled_out
 from fedlens.diagnosis.verdict.plain import plain
@@ -41,9 +41,9 @@ class Diagnosis:
     `suspects`: at most three, best first; `noted`: what is seen beside. `ruled_out`: what is not the cause, with
     numbers. `bars`: from centralised accuracy down to the job's. `seconds` of each part of the examination; `cost`:
     "runs", the whole examination, and "first", the time until the first suspect was sure, both in training runs of the
-    job (nan where no round could be run). `treatments`: remedies that were tried, in order. `remark`: why a verdict
-    without suspects is no clean bill: the job broke down, or stays far below what its data allow. Accuracies are
-    fractions.
+    job (nan where no round could be run), and "seconds" of the examination without treatments. `treatments`: remedies
+    that were tried, in order. `remark`: why a verdict without suspects is no clean bill: the job broke down, or stays
+    far below what its data allow. Accuracies are fractions.
     """
 
     name: str
@@ -142,7 +142,8 @@ def _told(x: Examination, spent: float, treatments: tuple[Treated, ...]) -> Diag
     suspects, noted = judged(x.findings())
     run = x.run_seconds or 0.0
     first = x.known.get(suspects[0].cause, spent) if suspects else spent
-    cost = {"runs": spent / run, "first": first / run} if run > BRIEF else {"runs": math.nan, "first": math.nan}
+    known = run > BRIEF
+    cost = {"runs": spent / run if known else math.nan, "first": first / run if known else math.nan, "seconds": spent}
     excluded = ruled_out(x.evidence, suspects)
     bars = waterfall(x.evidence)
     remark = "" if suspects else standing(x.evidence)

@@ -42,7 +42,7 @@ class Finding:
 
     `cause`: its id in the catalogue (docs/causes.md); `also`: ids that say the same of this job. `says`: one sentence
     with its number. `remedy`: what to change, one or two sentences. `treatment`: the name of the change that the doctor
-    can make and prove itself (fedlens.diagnosis.treatment), or "". `clients`: the faulty ones, where only some are.
+    can make and prove itself (fedlens.diagnosis.repair), or "". `clients`: the faulty ones, where only some are.
     `where`: file:line of the author's code, or "". `weight`: how much of the failure it explains, in points of accuracy
     or relative size, for ordering among equals; `silent`: accuracy is not expected to rise when it is mended.
     `hides`: causes that are only consequences of this one, and are left out beside it.

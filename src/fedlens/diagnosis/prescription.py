@@ -14,8 +14,8 @@ from fedlens.diagnosis.doctor import diagnose as examine
 from fedlens.diagnosis.evidence import Evidence, Outcome
 from fedlens.diagnosis.finding import Finding
 from fedlens.diagnosis.repair.proof import CLEAR, interval
+from fedlens.diagnosis.repair.treated import Treated
 from fedlens.diagnosis.subject.ours import own_subject
-from fedlens.diagnosis.treatment import Treated
 from fedlens.errors import ConfigurationError, FedlensError
 from fedlens.runs import Experiment, Federation, prepare
 from fedlens.runs.configuration import differences, experiment_from

@@ -45,8 +45,10 @@ def is_authors(code: CodeType) -> bool:
 
 def place(frame: tuple[CodeType, int] | None) -> str:
     """file:line, relative to the current folder where the file lies in it."""
-    if frame is None:
-        return ""
-    path = frame[0].co_filename
+    return "" if frame is None else f"{shown(frame[0].co_filename)}:{frame[1]}"
+
+
+def shown(path: str) -> str:
+    """`path` as it is told: relative to the current folder where it lies in it."""
     relative = os.path.relpath(path)
-    return f"{path if relative.startswith('..') else relative}:{frame[1]}"
+    return path if relative.startswith("..") else relative

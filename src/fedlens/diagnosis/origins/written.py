@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import operator
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedlens.diagnosis.evidence.origins import Written
+from fedlens.diagnosis.origins.frames import shown
 
 SETTINGS = (".toml", ".yaml", ".yml", ".json", ".ini", ".cfg", ".conf", ".env")
 FILES, BYTES = 50, 100_000  # files of a folder that are read, and the size of the largest
@@ -39,7 +39,7 @@ def numbers_written(folders: Sequence[str]) -> tuple[Written, ...]:
             key = name.rpartition(".")[2].replace("-", "_").lower()
             if key in known:
                 own, rank = known[key]
-                found.append((not settings, rank, order, line, Written(own, value, f"{_short(path)}:{line}")))
+                found.append((not settings, rank, order, line, Written(own, value, f"{shown(str(path))}:{line}")))
     return tuple(one[-1] for one in sorted(found))
 
 
@@ -113,8 +113,3 @@ def _value(node: ast.expr) -> float | None:
         if left is not None and right is not None and not (isinstance(node.op, ast.Div) and not right):
             return float(_OPERATORS[type(node.op)](left, right))
     return None
-
-
-def _short(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative

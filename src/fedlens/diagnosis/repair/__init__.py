@@ -2,5 +2,5 @@
 
 Knows: treatments by cause, intervals of paired gains, a job with one part replaced, repairs on top of each other.
 Does not know: how a fault is found, how a remedy is run, or how any of it looks on a page.
-Offers: repaired, and what treatments share: gain, share, with_usual, mended.
+Offers: repaired (chain), treat (treatment), Treated (treated), CLEAR and interval (proof).
 """

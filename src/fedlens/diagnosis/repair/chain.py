@@ -12,8 +12,10 @@ from fedlens.diagnosis.finding import Certainty, Finding
 from fedlens.diagnosis.repair.mended import mended
 from fedlens.diagnosis.repair.proof import CLEAR
 from fedlens.diagnosis.repair.remedies import wholesale
+from fedlens.diagnosis.repair.reported import metric_of
+from fedlens.diagnosis.repair.treated import Treated
+from fedlens.diagnosis.repair.treatment import LONGEST, case_of, learns, treat
 from fedlens.diagnosis.subject.patient import Subject
-from fedlens.diagnosis.treatment import LONGEST, Treated, case_of, learns, metric_of, treat
 from fedlens.diagnosis.verdict.judgement import judged
 
 MOST = 3  # repairs, one on top of the other

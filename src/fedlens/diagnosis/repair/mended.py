@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from fedlens.diagnosis.examiner import Examiner
 from fedlens.diagnosis.job import OPTIONAL, Declared, State
 from fedlens.diagnosis.subject.forms import read_state, read_upload
 from fedlens.diagnosis.subject.patient import Sent, Subject
@@ -43,7 +44,7 @@ class MendedJob:
         self.sample: Any = job.sample if same and self.parts.sample == own.sample else partial(self._sample)
         self.fit: Any = job.fit if same and self.parts.fit == own.fit else partial(self._fit)
         self.aggregate: Any = job.aggregate if self.parts.aggregate == own.aggregate else partial(self._aggregate)
-        self.evaluate: Any = partial(self._evaluate, metric, case.subject, seed) if metric else job.evaluate
+        self.evaluate: Any = partial(self._evaluate, metric) if metric else job.evaluate
         for name in OPTIONAL:
             setattr(self, name, getattr(job, name, None) if self.patient.offers(name) and name != "log" else None)
         if put_right.cross_entropy and self.patient.offers("loss"):
@@ -66,9 +67,14 @@ class MendedJob:
         state: State = read_state(current, names)
         return self.patient.written(self.parts.aggregate(state, sent, round))
 
-    def _evaluate(self, metric: str, subject: Subject, seed: int, state: Any, round: int) -> Mapping[str, float]:
-        examiner = tested_on_few(subject.fresh(seed))
-        return {metric: examiner.exam(read_state(state, self.patient.names)).accuracy}
+    def _evaluate(self, metric: str, state: Any, round: int) -> Mapping[str, float]:
+        return {metric: self._examiner.exam(read_state(state, self.patient.names)).accuracy}
+
+    @cached_property
+    def _examiner(self) -> Examiner:
+        """Of another fresh job: loading models must not touch the one that is played."""
+        case, _, _, seed, _ = self.given
+        return tested_on_few(case.subject.fresh(seed))
 
     def _train_data(self, put_right: Correction, client: int) -> tuple[Tensor, Tensor]:
         inputs, labels = self.patient.train_data(self.whom[client])

@@ -81,7 +81,8 @@ def by_client(e: Evidence, told: Callable[[Visit], T | None]) -> dict[int, list[
 
 
 def some_of(e: Evidence, told: Callable[[Visit], bool | None]) -> tuple[int, ...]:
-    """The same; nobody where it is true of all that are seen: then it is no matter of clients."""
+    """The clients of all whose visits `told` is true; nobody where that is so of all clients that are seen:
+    then it is no matter of clients."""
     said = by_client(e, told)
     found = tuple(sorted(client for client, values in said.items() if all(values)))
     return found if len(found) < len(said) else ()

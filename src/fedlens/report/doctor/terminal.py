@@ -33,7 +33,7 @@ def render_diagnosis(told: Mapping[str, Any]) -> RenderableType:
     for label, what in _sections(told):
         page.add_row(label, what)
         page.add_row("", "")
-    runs, spent = told["cost"]["runs"], sum(told["seconds"].values())
+    runs, spent = told["cost"]["runs"], told["cost"].get("seconds", 0.0)
     exam = f"exam: {duration(spent)}" if spent else ""
     exam += f", {runs:.1f} training runs" if runs else ""
     facts = told["evidence"]["facts"]
@@ -80,7 +80,8 @@ def _sections(told: Mapping[str, Any]) -> Iterator[tuple[str, RenderableType]]:
         yield f"REMEDY {one['cause']}", Text(remedy)
     for one in told["treatments"]:
         yield f"CHANGE {one['finding']['cause']}", Text("\n".join(one["change"].split("; ")))
-        yield f"PROOF {one['finding']['cause']}", Text(one["says"], style="green" if one["verified"] else "")
+        label = "PROOF" if one["verified"] else "TRIED"
+        yield f"{label} {one['finding']['cause']}", Text(one["says"], style="green" if one["verified"] else "")
         if one.get("remains"):
             yield "REMAINS", Text(one["remains"])
     if after := mended(told):

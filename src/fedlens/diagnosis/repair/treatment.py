@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fedlens.diagnosis.evidence import Evidence, Outcome
 from fedlens.diagnosis.finding import Certainty, Finding
-from fedlens.diagnosis.job import State
 from fedlens.diagnosis.probes.labels import examine_labels
 from fedlens.diagnosis.repair.proof import Gain, gain, holds, share
 from fedlens.diagnosis.repair.remedies import CHOICES, with_usual
-from fedlens.diagnosis.subject.patient import Patient, Subject
+from fedlens.diagnosis.repair.reported import reported
+from fedlens.diagnosis.repair.treated import Treated, percent
+from fedlens.diagnosis.subject.patient import Subject
 from fedlens.diagnosis.trials.case import NOTHING, Case, Correction
-from fedlens.diagnosis.trials.course import binomial, outcome, run
+from fedlens.diagnosis.trials.course import outcome, run
 from fedlens.diagnosis.trials.cures import CURES
 from fedlens.diagnosis.trials.knobs import KNOBS
-from fedlens.diagnosis.trials.lend import admit, tested_on_few
+from fedlens.diagnosis.trials.lend import admit
 from fedlens.diagnosis.trials.own import Make, outcome_of, run_job
-from fedlens.diagnosis.trials.parts import authors
 from fedlens.diagnosis.trials.settings import Assumed, reference_settings
 from fedlens.diagnosis.trials.trials import reference_setup
 from fedlens.errors import FedlensError
@@ -41,32 +41,6 @@ LONGEST = 900.0  # seconds that a proof over all rounds may take, where a part o
 After = Callable[[Sequence[int]], Outcome]
 
 
-@dataclass(frozen=True)
-class Treated:
-    """What a remedy did to the job.
-
-    `before`, `after`: the job as it is and treated, over the same seeds. `reference`: the accuracy that could be had,
-    of `against`. `recovered`: (after - before) / (reference - before), nan where the job lacks nothing; `share`: 95% of
-    it. `interval`: 95% of the gain after - before, paired by seed. `verified`: the interval excludes 0 and the gain is
-    more than a point; of faults that cost no accuracy: what was broken holds. `change`: what was done. `remains`: what
-    the changed job lacks still, and `further`: what an examination of it finds; "" and () where there was none.
-    """
-
-    finding: Finding
-    before: Outcome
-    after: Outcome
-    reference: float
-    against: str
-    recovered: float
-    interval: tuple[float, float]
-    verified: bool
-    says: str
-    change: str
-    share: tuple[float, float] = (math.nan, math.nan)
-    remains: str = ""
-    further: tuple[Finding, ...] = ()
-
-
 def treat(
     subject: Subject,
     evidence: Evidence,
@@ -85,7 +59,7 @@ def treat(
     finding = with_usual(finding)
     case, rounds = case_of(subject, evidence, finding, settings), length or _length(evidence)
     if finding.treatment == "reference-evaluation":
-        return _reported(case, rounds, seeds)
+        return reported(case, rounds, seeds)
     case = _chosen(case, rounds)
     began = time.monotonic()
     found = _tried(case, rounds, seeds)
@@ -208,15 +182,22 @@ def _compared(case: Case, before: Outcome, after: Outcome, change: str, make: Ma
     found, rounds = gain(before.values, after.values), before.rounds
     reference, against = _reference(case, rounds, range(min(found.n, SEEDS)))
     best, part = math.nan, share(before.values, after.values, before.values)
-    says = f"{_percent(before.mean)} -> {_percent(after.mean)} ({found}, {rounds} rounds)"
+    says = f"{percent(before.mean)} -> {percent(after.mean)} ({found}, {rounds} rounds)"
     if reference is not None:
         best, part = reference.mean, share(before.values, after.values, reference.values)
     if math.isfinite(part.mean):
         sure = f", 95% interval {part.low:.0%} to {part.high:.0%}" if math.isfinite(part.low) else ""
-        says += f": {part.mean:.0%} of the way to {against} ({_percent(best)}){sure}"
+        says += f": {part.mean:.0%} of the way to {against} ({percent(best)}){sure}"
     verified, proof = _verified(case, found, make)
     return Treated(
-        *(case.finding, before, after, best, against, part.mean, (found.low, found.high), verified),
+        finding=case.finding,
+        before=before,
+        after=after,
+        reference=best,
+        against=against,
+        recovered=part.mean,
+        interval=(found.low, found.high),
+        verified=verified,
         says=says + proof,
         change=change,
         share=(part.low, part.high),
@@ -231,70 +212,3 @@ def _verified(case: Case, found: Gain, make: Make | None) -> tuple[bool, str]:
         return False, ". Not proven."
     sound, proof = holds(case, make)
     return sound, f". This fault need not cost accuracy: {proof}."
-
-
-def _reported(case: Case, rounds: int, seeds: Sequence[int]) -> Treated | None:
-    """The doctor's evaluation in the author's place: the model stays what it is, the number told of it does not."""
-    told, measured, tested, key = [], [], 1, ""
-    for seed in seeds:
-        patient = case.subject.fresh(seed)
-        examiner = tested_on_few(case.subject.fresh(seed))
-        state = _last_state(patient, rounds)
-        reported = patient.evaluate(state, rounds)
-        key = _metric(case, reported)
-        if not key or not math.isfinite(reported[key]):
-            return None
-        told.append(reported[key])
-        measured.append(examiner.exam(state).accuracy)
-        tested = len(examiner.labels)
-    share = len(seeds) * rounds / max(1, case.facts.rounds)
-    before, after = Outcome(tuple(told), rounds, share), Outcome(tuple(measured), rounds, share)
-    found = gain(told, measured)
-    wrong = max(abs(a - b) / max(binomial(b, tested), 1e-9) for a, b in zip(told, measured, strict=True))
-    says = (
-        f"'{key}' was {before.mean:.4g} where the model's accuracy on {tested} test examples is "
-        f"{_percent(after.mean)} +- {_percent(binomial(after.mean, tested))}; the model itself does not change."
-    )
-    verified = wrong > 2
-    return Treated(
-        *(
-            case.finding,
-            before,
-            after,
-            after.mean,
-            "the doctor's evaluation",
-            math.nan,
-            (found.low, found.high),
-            verified,
-            says,
-        ),
-        change="the model is examined on all test examples, in evaluation mode",
-    )
-
-
-def _last_state(patient: Patient, rounds: int) -> State:
-    parts = authors(patient)
-    state: State = patient.init
-    for number in range(1, rounds + 1):
-        sent = [parts.fit(client, state, number) for client in parts.sample(number)]
-        state = parts.aggregate(state, sent, number)
-        patient.evaluate(state, number)
-    return state
-
-
-def metric_of(case: Case) -> str:
-    """The reported accuracy's name, "" where nothing is reported."""
-    patient = case.subject.fresh()
-    return _metric(case, patient.evaluate(patient.init, 1))
-
-
-def _metric(case: Case, reported: dict[str, float]) -> str:
-    """The reported accuracy."""
-    known = "" if case.evidence.evaluating is None else case.evidence.evaluating.metric
-    if known in reported:
-        return known
-    return next((name for name in reported if "acc" in name.lower()), "")
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
