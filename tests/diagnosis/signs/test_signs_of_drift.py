@@ -1,5 +1,7 @@
 """Signs of drift, and of its corrections."""
 
+from dataclasses import replace
+
 from evidence_of import effect, job, outcome, rounds, trials, visit, watched
 
 from fedlens.diagnosis import Certainty, Evidence, Finding
@@ -22,6 +24,16 @@ def test_drift_is_supported_by_fewer_steps_that_gain() -> None:
     finding = clients_drift(drifting(0.1, server_momentum=0.05))
     assert certainty(finding) is Certainty.SUPPORTED
     assert finding is not None and finding.treatment == "server-momentum=0.9"
+
+
+def test_an_early_gain_counts_for_no_more_than_what_skew_costs_in_the_end() -> None:
+    e = drifting(0.3)
+    assert e.trials is not None
+    finding = clients_drift(replace(e, trials=replace(e.trials, whole=effect(0.05))))
+    assert finding is not None and finding.certainty is Certainty.CONSISTENT and finding.weight == 0.05
+    assert "at most 5.0 points can last" in finding.says
+    lasts = clients_drift(replace(e, trials=replace(e.trials, whole=effect(0.4))))
+    assert lasts is not None and lasts.certainty is Certainty.SUPPORTED and lasts.weight == 0.3
 
 
 def test_orthogonal_updates_alone_are_no_drift() -> None:
