@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedlens.report import canvas
 from fedlens.report.canvas import BLUE, FAINT, FONT, INK, VERMILION, blank
+from fedlens.report.doctor.terminal import budget
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +46,7 @@ def waterfall(told: Told) -> Figure | None:
     axes.set_yticks(list(places), [one["what"] for one in bars])
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, max(100.0, max(values) + 12) if max(values) > 60 else max(1.0, 1.35 * max(values)))
-    axes.set_xlabel("test accuracy, %", fontsize=FONT, color=INK)
+    axes.set_xlabel(f"test accuracy, % {budget(told)}".rstrip(), fontsize=FONT, color=INK)
     return figure
 
 

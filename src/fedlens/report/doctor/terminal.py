@@ -70,7 +70,7 @@ def _sections(told: Mapping[str, Any]) -> Iterator[tuple[str, RenderableType]]:
     if log := log_lines(told):
         yield "THE LOG", _pairs(log)
     if bars := told["bars"]:
-        yield "GAP", _bars(bars)
+        yield "GAP", _bars(bars, budget(told))
     if suspects:
         yield "EVIDENCE", _evidence(suspects)
     if told["ruled_out"]:
@@ -170,7 +170,14 @@ def _evidence(suspects: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
-def _bars(bars: Sequence[Mapping[str, Any]]) -> RenderableType:
+def budget(told: Mapping[str, Any]) -> str:
+    """After how many of the job's rounds its levels of accuracy were measured; "" where that is not known."""
+    evidence = told.get("evidence") or {}
+    job, every = (evidence.get("trials") or {}).get("job") or {}, (evidence.get("facts") or {}).get("rounds")
+    return f"after {job['rounds']} of {every} rounds" if job and every else ""
+
+
+def _bars(bars: Sequence[Mapping[str, Any]], when: str) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
@@ -183,6 +190,8 @@ def _bars(bars: Sequence[Mapping[str, Any]]) -> RenderableType:
         level = f"{100 * one['accuracy']:.1f} %" if one["error"] is None else _level(one)
         change = "" if place == 0 or one["change"] is None else f"{100 * one['change']:+.1f} points"
         table.add_row(Text(one["what"]), Text(level), Bar(one["accuracy"], style), Text(change, style="dim"))
+    if when:
+        table.add_row(Text(f"each {when}", style="dim"))
     return table
 
 
