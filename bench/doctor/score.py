@@ -17,7 +17,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,16 +71,31 @@ def told(name: str, seed: int, found: Any, seconds: float) -> Told:
         first=_known(found.cost.get("first")),
         recovered=recovered,
         verified=verified,
+        tried=tuple(_line(one) for one in found.treatments),
         seconds=seconds,
     )
 
 
 def treated(treatments: Sequence[Any]) -> tuple[float | None, bool | None]:
-    """What the first remedy that is proven gave back, else the first that was tried, and whether it is proven."""
+    """What the first remedy that is proven gave back, else the first that was tried, and whether it is proven.
+
+    Where more faults than one were mended over as many rounds, what all remedies together gave back of what could be
+    had in the end counts, if that is more.
+    """
     if not treatments:
         return None, None
-    first = next((one for one in treatments if one.verified), treatments[0])
-    return first.recovered, first.verified
+    proven = [one for one in treatments if one.verified]
+    first = (proven or treatments)[0]
+    shares = [_known(first.recovered)]
+    if len(proven) > 1 and shares[0] is not None and first.before.rounds == proven[-1].after.rounds:
+        gap = proven[-1].reference - first.before.mean
+        shares.append(_known((proven[-1].after.mean - first.before.mean) / gap) if gap > 0 else None)
+    return max((one for one in shares if one is not None), default=None), first.verified
+
+
+def _line(one: Any) -> str:
+    """A treatment in a line."""
+    return f"{'proven' if one.verified else 'tried '} {one.finding.cause} {one.finding.treatment}: {one.says}"
 
 
 def apart(name: str, seed: int, fix: bool, limit: float) -> Told:
@@ -95,15 +110,16 @@ def apart(name: str, seed: int, fix: bool, limit: float) -> Told:
             why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         except subprocess.TimeoutExpired:
             why = f"no end within {limit:g} s"
-        if file.exists():
+        try:
             return revived(json.loads(file.read_text()))
-        return Told(job=name, seed=seed, failed=why, seconds=time.perf_counter() - began)
+        except (OSError, ValueError, TypeError):  # nothing was written, or not all of it
+            return Told(job=name, seed=seed, failed=why, seconds=time.perf_counter() - began)
 
 
 def revived(kept: dict[str, Any]) -> Told:
     """A diagnosis from its JSON."""
     suspects = tuple(Said(**{key: _tuple(value) for key, value in one.items()}) for one in kept["suspects"])
-    return Told(**{**kept, "suspects": suspects, "noted": tuple(kept["noted"])})
+    return Told(**{**kept, "suspects": suspects, "noted": tuple(kept["noted"]), "tried": tuple(kept["tried"])})
 
 
 def rivals(every: list[Told], known: dict[str, Truth]) -> dict[str, Scores]:
@@ -122,7 +138,7 @@ def _ruled(name: str) -> tuple[Said, ...]:
 
 
 def _known(cost: float | None) -> float | None:
-    return None if cost is None or math.isnan(cost) else cost
+    return cost if cost is not None and math.isfinite(cost) else None
 
 
 def _truth(facts: dict[str, Any]) -> Truth:
@@ -158,9 +174,10 @@ def main() -> None:
     tasks, every = [(name, seed) for name in names for seed in range(given.seeds)], []
     print(HEAD)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for one in pool.map(lambda task: apart(*task, given.fix, given.limit), tasks):
-            every.append(one)
-            print(row(one, known[one.job]), flush=True)
+        for done in as_completed([pool.submit(apart, *task, given.fix, given.limit) for task in tasks]):
+            every.append(done.result())
+            print(row(every[-1], known[every[-1].job]), flush=True)
+    every.sort(key=lambda one: tasks.index((one.job, one.seed)))
     ours, others = scores(every, known, given.fix), rivals(every, known)
     print("", summary(["doctor", *others], [ours, *others.values()]), sep="\n")
     if given.json:

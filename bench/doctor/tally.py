@@ -40,7 +40,8 @@ class Said:
 @dataclass(frozen=True, kw_only=True)
 class Told:
     """What came of one examination. `runs`, `first`: its cost, and until the first suspect, in training runs of the
-    job; `recovered`, `verified`: of the treatment, None without; `failed`: why there is no diagnosis."""
+    job; `recovered`, `verified`: of the treatment, None without; `tried`: what each treatment did, in words; `failed`:
+    why there is no diagnosis."""
 
     job: str
     seed: int = 0
@@ -50,6 +51,7 @@ class Told:
     first: float | None = None
     recovered: float | None = None
     verified: bool | None = None
+    tried: tuple[str, ...] = ()
     seconds: float = 0.0
     failed: str = ""
 
@@ -88,7 +90,8 @@ class Scores:
     """Shares from 0 to 1, None where there was nothing to measure. `top1`, `top3`: means over groups of causes;
     `strict`: top1 without ids that are only said to be the same; `severity`: top1 by severity. `alarms`, `healthy`:
     healthy examinations with a suspect, and all. `clients`: F1; `files`: share whose file is named; costs in training
-    runs. `repairs`: share of repairable ones; `failed`: examinations without a diagnosis."""
+    runs. `repairs`: share of repairable ones; `needless`: healthy examinations with a treatment; `failed`: examinations
+    without a diagnosis."""
 
     ailing: int
     top1: float | None
@@ -104,6 +107,7 @@ class Scores:
     most_runs: float | None = None
     first: float | None = None
     repairs: float | None = None
+    needless: int | None = None
     failed: int = 0
 
 
@@ -135,6 +139,7 @@ def scores(all_told: Sequence[Told], truths: dict[str, Truth], treated: bool = F
         most_runs=max(costs, default=None),
         first=median(until) if until else None,
         repairs=_mean(repaired(*pair) for pair in curable) if treated else None,
+        needless=sum(told.verified is not None for told in healthy) if treated and healthy else None,
         failed=sum(bool(told.failed) for told in all_told),
     )
 
@@ -143,15 +148,17 @@ HEAD = f"{'job':5} {'seed':>4} {'truth':8} {'said':24} {'place':>5} {'runs':>6} 
 
 
 def row(told: Told, truth: Truth) -> str:
-    """One examination, under HEAD. `fix`: share recovered, with ? where that is not proven."""
+    """One examination, under HEAD. `fix`: share recovered, or "proven" by what was broken alone, with ? where that is
+    not proven; below it what each treatment did."""
     said = told.failed or ", ".join(_name(one) for one in told.suspects) or "nothing"
     rank = place(told, truth) if truth.accepted else None
     right = str(rank or "-") if truth.accepted else ("false" if told.suspects else "ok")
-    fix = "-" if told.verified is None else f"{told.recovered or 0:.2f}{'' if told.verified else '?'}"
+    share = "proven" if told.recovered is None and told.verified else f"{told.recovered or 0:.2f}"
+    fix = "-" if told.verified is None else f"{share}{'' if told.verified else '?'}"
     cost = " ".join("     -" if value is None else f"{value:6.2f}" for value in (told.runs, told.first))
     wanted = ",".join(truth.accepted) or "healthy"
     start = f"{told.job:5} {told.seed:4d} {wanted:8} {said:24.60} {right:>5}"
-    return f"{start} {cost} {fix:>6} {told.seconds:6.1f}"
+    return "\n      ".join((f"{start} {cost} {fix:>6} {told.seconds:6.1f}", *told.tried))
 
 
 def summary(names: Sequence[str], columns: Sequence[Scores]) -> str:
@@ -169,6 +176,7 @@ def summary(names: Sequence[str], columns: Sequence[Scores]) -> str:
         ("cost, most", [one.most_runs for one in columns]),
         ("cost until the first is right", [one.first for one in columns]),
         ("repairs proven", [one.repairs for one in columns]),
+        ("  treated though healthy", [one.needless for one in columns]),
         ("examinations that failed", [one.failed for one in columns]),
     ]
     lines = [" " * 30 + "".join(f"{name:>14}" for name in names)]

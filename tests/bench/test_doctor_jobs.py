@@ -160,17 +160,19 @@ def test_rules_read_the_log_alone():
 
 def test_a_diagnosis_survives_its_json():
     finding = SimpleNamespace(cause="A1", also=("A2",), certainty=3, clients=(1,), where="server.py:3")
+    cause = SimpleNamespace(cause="A1", treatment="rate=0.1")
     diagnosis = SimpleNamespace(
         suspects=[finding],
         noted=[finding],
         cost={"runs": 0.5, "first": 0.1},
         treatments=(
-            SimpleNamespace(recovered=0.1, verified=False),
-            SimpleNamespace(recovered=0.9, verified=True),
+            SimpleNamespace(recovered=0.1, verified=False, says="no", finding=cause),
+            SimpleNamespace(recovered=0.9, verified=True, says="10.0% -> 90.0%", finding=cause),
         ),
     )
     kept = score.told("a", 1, diagnosis, 2.0)
     assert (kept.recovered, kept.verified) == (0.9, True)
+    assert kept.tried[1] == "proven A1 rate=0.1: 10.0% -> 90.0%"
     assert score.revived(score.json.loads(score.json.dumps(score.asdict(kept)))) == kept
 
 
@@ -178,8 +180,38 @@ def test_an_examination_that_fails_is_counted_and_never_ends_the_others(monkeypa
     monkeypatch.setattr(score.sys, "executable", "/bin/false")
     told = score.apart("h01", 0, False, 10.0)
     assert told.failed
+    monkeypatch.setattr(score.subprocess, "run", _half_written)
+    assert score.apart("h01", 0, False, 10.0).failed == "killed"
     found = tally.scores([told], score.truths())
     assert (found.failed, found.alarms) == (1, 0)
+
+
+def test_of_two_faults_both_repairs_together_count_where_that_is_more():
+    def one(before, after, reference, verified=True, rounds=6):
+        start, end = (SimpleNamespace(mean=value, rounds=rounds) for value in (before, after))
+        share = (after - before) / (reference - before)
+        return SimpleNamespace(before=start, after=end, reference=reference, recovered=share, verified=verified)
+
+    first, second = one(0.1, 0.2, 0.9), one(0.2, 0.85, 0.9)
+    assert score.treated([first]) == (pytest.approx(0.125), True)
+    assert score.treated([first, second]) == (pytest.approx((0.85 - 0.1) / (0.9 - 0.1)), True)
+    assert score.treated([first, one(0.2, 0.85, 0.9, verified=False)])[0] == pytest.approx(0.125)
+    assert score.treated([first, one(0.2, 0.85, 0.9, rounds=40)])[0] == pytest.approx(0.125)
+    assert score.treated([one(0.1, 0.8, 0.8), one(0.8, 0.82, 0.99)])[0] == pytest.approx(1.0)
+
+
+def _half_written(command, **how):
+    Path(command[command.index("--into") + 1]).write_text('{"job": "h01", "seed"')
+    return SimpleNamespace(stderr="killed")
+
+
+def test_what_was_treated_is_told_below_its_row_and_no_healthy_job_is():
+    proven = Told(job="a", verified=True, tried=("proven A1: all of it",))
+    first, below = tally.row(proven, TRUTHS["a"]).splitlines()
+    assert "proven" in first.split() and below.strip() == "proven A1: all of it"
+    healthy = [Told(job="h"), Told(job="h", verified=False, recovered=0.1), proven]
+    assert tally.scores(healthy, TRUTHS, treated=True).needless == 1
+    assert tally.scores(healthy, TRUTHS).needless is None
 
 
 def test_every_job_has_a_column_for_each_rival():

@@ -172,6 +172,20 @@ def test_a_grid_is_measured():
     assert seen.grid == pytest.approx(0.05, rel=1e-3)
 
 
+def test_uploads_that_are_each_rounded_by_a_step_of_their_own_are_seen_in_one_alone():
+    """To 15 levels up to the largest number of each entry: the mean of several lies on no grid."""
+
+    def levels(value):
+        step = value.abs().max() / 7
+        return (value / step).round() * step if value.is_floating_point() else value
+
+    def quantised(current, uploads):
+        return mean(current, [({name: levels(value) for name, value in s.items()}, n) for s, n in uploads])
+
+    assert examined(quantised).grid > 0
+    assert examined(mean).grid == 0
+
+
 class Momentum(Federation):
     declared = {"momentum": 0.9}  # noqa: RUF012
 

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "signs"))
-from evidence_of import bare, effect, facts, job, labels, outcome, rounds, trials
+from evidence_of import bare, data, effect, facts, job, labels, outcome, rounds, trials
 
 from fedlens.diagnosis.counterfactuals import _first_knobs, _later_knobs, _pooled_fails, _short
 from fedlens.diagnosis.evidence import Outcome
+from fedlens.diagnosis.signs.reading import dealt_by_chance
 from fedlens.diagnosis.signs.symptom import on_its_way
+from fedlens.diagnosis.verdict.judgement import ruled_out
 
-ALWAYS = ("iid", "pooled-samples", "pooled-depth", "lr*3", "lr/3")
+ALWAYS = ("pooled-samples", "pooled-depth", "lr*3", "lr/3")
 
 
 def test_a_healthy_job_is_not_short() -> None:
@@ -38,6 +40,38 @@ def test_a_job_below_what_others_reach_is_short(changes: dict[str, Any]) -> None
 
 def test_a_few_points_are_no_shortfall() -> None:
     assert not _short(job(trials=trials(job=outcome(0.82))))
+
+
+def test_a_redeal_that_gains_nothing_in_the_end_is_no_shortfall() -> None:
+    early = trials(job=outcome(0.85), knobs={"iid": outcome(0.92)})
+    assert not _short(job(trials=replace(early, whole=effect(0.0)))) and _short(
+        job(trials=replace(early, whole=effect(0.1)))
+    )
+
+
+@pytest.mark.parametrize(
+    "changes, by_chance",
+    [
+        ({}, True),
+        ({"data": data(skew=0.12)}, True),  # the null is 0.09, and a deal in twenty is above 0.11
+        ({"data": data(skew=0.14)}, False),
+        ({"data": data(apart={3: 0.5})}, False),
+        ({"data": data(scaled={3: 255.0})}, False),
+        ({"data": data(clusters=2)}, False),
+        ({"data": data(empty=(2,))}, False),
+        ({"labels": labels(mapped=(1,))}, False),
+        ({"labels": labels(noisy=(1,))}, False),
+        ({"labels": None}, False),
+        ({"data": None}, False),
+    ],
+)
+def test_what_chance_dealt_is_not_dealt_again(changes: dict[str, Any], by_chance: bool) -> None:
+    e = job(**changes)
+    assert dealt_by_chance(e) == by_chance
+    assert ("iid" in _first_knobs(e)) != by_chance
+    if by_chance:
+        untried = replace(e, trials=trials(effects={}))
+        assert any(one.what == "heterogeneity" and "by chance" in one.number for one in ruled_out(untried, ()))
 
 
 def test_pooled_training_far_below_the_ceiling_is_no_matter_of_federation() -> None:

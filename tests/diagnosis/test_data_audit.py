@@ -45,6 +45,26 @@ def test_a_scale_is_named_with_its_factor():
     assert all(factor == pytest.approx(20, rel=0.15) for factor in seen.scaled.values())
 
 
+def test_how_far_the_others_stand_from_the_test_set_is_told_beside_those_apart():
+    clients = deal("iid", 0)
+    assert audit(changed(clients, FAULTY, lambda x, y: (x + 3, y)), held_out(0)).nearest < 0.2
+    for client in clients:
+        clients = changed(clients, {client}, lambda x, y, by=0.11 * client: (x + by * x.std(axis=0), y))
+    row = audit(clients, held_out(0))
+    assert 7 in row.apart and 0 not in row.apart and 0.5 * min(row.apart.values()) < row.nearest < 0.5
+
+
+def test_clients_of_rising_contrast_leave_no_gap_and_reversed_features_do():
+    clients = deal("iid", 0)
+    for client in clients:
+        by = 0.66 + 0.1 * client
+        clients = changed(clients, {client}, lambda x, y, by=by: (x.mean(axis=0) + by * (x - x.mean(axis=0)), y))
+    row = audit(clients, held_out(0))
+    assert row.apart and not row.scaled and min(row.apart.values()) < 2 * row.nearest
+    turned = audit(changed(deal("iid", 0), FAULTY, lambda x, y: (x[:, ::-1].copy(), y)), held_out(0))
+    assert min(turned.apart.values()) > 2 * turned.nearest
+
+
 def test_half_of_the_clients_inverted_are_told_by_the_test_set():
     seen = audit(changed(deal("iid", 1), range(4), lambda x, y: (2 - 3 * x, y)), held_out(1))
     assert set(seen.apart) == set(range(4)) and seen.clusters == 2

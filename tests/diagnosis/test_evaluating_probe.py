@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from fedlens.diagnosis.evidence import Evaluating
 from fedlens.diagnosis.examiner import Examiner
+from fedlens.diagnosis.probes.asked import listened
 from fedlens.diagnosis.probes.comparing import Candidate, matching
 from fedlens.diagnosis.probes.evaluating import examine_evaluating
 from fedlens.diagnosis.subject.guard import Ailing
@@ -175,6 +176,18 @@ def test_training_mode_is_seen_where_dropout_matters() -> None:
     assert examined(lambda net, r: {"acc": accuracy(net, TEST)}, dropping).matches == "test"
 
 
+def test_layers_that_evaluate_leaves_in_training_mode_are_told_by_kind() -> None:
+    assert examined(in_training_mode, dropping).training == ("Dropout",)
+    assert examined(in_training_mode, plain).training == ()
+    assert examined(lambda net, r: {"acc": accuracy(net, TEST)}, dropping).training == ()
+
+    def after_a_step(net: nn.Module, round: int) -> dict[str, float]:
+        net.train()(TEST[0][:8])  # as one that fine-tunes first
+        return {"acc": accuracy(net.eval(), TEST)}
+
+    assert examined(after_a_step, dropping).training == ()
+
+
 def test_the_same_value_for_different_models_is_remembered_not_measured() -> None:
     first = plain()
     report = lambda net, r: {"acc": accuracy(first, TEST), "loss": 2.3}  # noqa: E731
@@ -230,3 +243,29 @@ def test_one_value_that_many_small_sets_may_have_names_none_of_them() -> None:
     assert matching([0.5], 0.0, clients) is None
     values = (0.5, 0.61, 0.702, 0.8)
     assert matching(values, 0.0, [Candidate("client 1", values, 500)]) is not None
+
+
+@pytest.mark.parametrize(
+    "compare",
+    [
+        lambda net, x, y: (net(x).argmax(dim=1) == y).double().mean().item(),
+        lambda net, x, y: (y == net(x).max(1)[1]).double().mean().item(),
+        lambda net, x, y: (p := net(x).argmax(1, keepdim=True)).eq(y.view_as(p)).double().mean().item(),
+        lambda net, x, y: (net(x).topk(1, dim=1).indices.squeeze(1) == y).double().mean().item(),
+        lambda net, x, y: 1 / (1 + functional.cross_entropy(net(x), y).item()),
+    ],
+    ids=["argmax", "max", "view", "topk", "loss"],
+)
+def test_the_labels_that_an_evaluation_asks_for_are_heard(
+    compare: Callable[[nn.Module, Tensor, Tensor], float],
+) -> None:
+    parts = [(TEST[0][:40], torch.zeros(40, dtype=torch.long)), (TEST[0][:30], torch.arange(30) % 3)]
+    job = Job(lambda net, round: {"accuracy": mean(compare(net, x, y) for x, y in parts)}, plain)
+    patient = Subject(lambda: job, "asks").fresh()
+    assert listened(patient, patient.init, 1).label_sets == ((40, 1), (30, 3))
+
+
+def test_an_evaluation_that_asks_for_no_labels_is_heard_without() -> None:
+    job = Job(lambda net, round: {"accuracy": float(net(TEST[0][:5]).sum() > 0)}, plain)
+    patient = Subject(lambda: job, "asks").fresh()
+    assert listened(patient, patient.init, 1).label_sets == ()

@@ -116,6 +116,15 @@ def test_types_of_numbers_are_kept(dtype: torch.dtype) -> None:
     assert state["x"].dtype == dtype and write_state(state, raw)["x"].dtype == dtype
 
 
+def test_who_sends_modules_is_given_modules_that_nobody_else_holds() -> None:
+    module, state = nn.Linear(3, 2), {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    given = write_state(state, module)
+    assert isinstance(given, nn.Linear) and torch.equal(given.weight, state["weight"]) and given.weight.requires_grad
+    with torch.no_grad():
+        given.weight.zero_()
+    assert bool((state["weight"] == 1).all()) and not bool((module.weight == 0).all())
+
+
 def test_modules_vectors_and_lists_without_names_are_read() -> None:
     module = nn.Linear(3, 2)
     assert tuple(read_state(module)) == NAMES

@@ -102,6 +102,78 @@ def test_a_stage_that_is_only_passed_on_is_where_the_work_is_done(tmp_path: Path
     assert ends([stages["fit"]]) == [f"client.py:{line(CLIENT, 'def fit')}"] and "evaluate" not in stages
 
 
+PARTS = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(3, 2, bias=False))
+
+def size_of(state):
+    return sum(value.norm() for value in state.values())
+
+def load_into(net, state):
+    net.load_state_dict(state)
+
+def make_optimizer(net):
+    return torch.optim.SGD(net.parameters(), lr=0.1)
+
+def shares(counts):
+    return [(1 + (place == 0)) / len(counts) for place, _ in enumerate(counts)]
+
+def combine(states, weights):
+    for _ in range(2_000):
+        pass
+    return {name: sum(w * one[name] for w, one in zip(weights, states)) for name in states[0]}
+
+def hit_rate(right):
+    return right / 8
+
+def score(state):
+    for _ in range(20_000):
+        pass
+    return 100 * hit_rate(3)
+"""
+WHOLE = """
+import parts
+
+def init(): return {"0.weight": parts.torch.ones(2, 3)}
+def sample(round): return [0, 1]
+
+def fit(client, received, round):
+    net = parts.build()
+    parts.size_of(received)
+    parts.load_into(net, received)
+    parts.make_optimizer(net)
+    for _ in range(20_000):
+        pass
+    return dict(net.state_dict()), 4
+
+def aggregate(current, uploads, round):
+    return parts.combine([one for one, _ in uploads], parts.shares([n for _, n in uploads]))
+
+def evaluate(state, round):
+    return {"loss": 0.5, "accuracy": parts.score(state)}
+"""
+
+
+def test_who_loads_weighs_measures_and_makes_the_optimiser_is_known_by_what_is_handed_on(tmp_path: Path) -> None:
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)  # the first one loads more than a trace listens to
+    stages = ", ".join(f"{name}=whole.{name}" for name in ("init", "sample"))
+    stages += ", fit=lambda c, state, round: whole.fit(c, state, round)"
+    stages += ", aggregate=lambda now, sent, round: whole.aggregate(now, sent, round)"
+    stages += ", evaluate=lambda state, round: whole.evaluate(state, round)"
+    job = JOB.format(stages=stages).replace("import client, data, server", "import data, whole")
+    _, found = told(tmp_path, job=job, whole=WHOLE, parts=PARTS)
+    names = {"load": "load_into", "optimizer": "make_optimizer", "aggregate": "shares", "evaluate": "score"}
+    places = {stage: f"parts.py:{line(PARTS, f'def {name}')}" for stage, name in names.items()}
+    assert {stage: ends([found[stage]])[0] for stage in names} == places
+    assert ends([found["fit"]]) == [f"whole.py:{line(WHOLE, 'def fit')}"]
+    fair = PARTS.replace("(1 + (place == 0)) / len(counts)", "1 / len(counts)")
+    _, found = told(tmp_path, job=job, whole=WHOLE, parts=fair)
+    assert ends([found["aggregate"]]) == [f"parts.py:{line(fair, 'def combine')}"]
+
+
 def test_rows_that_the_job_cuts_out_of_a_table_are_of_those_who_made_the_table(tmp_path: Path) -> None:
     table = DATA.replace("parts = [", "return x, y\n    parts = [")
     job = JOB.format(stages=PLAIN).replace("parts, test = data.load()", "x, y = data.load()")

@@ -1,13 +1,18 @@
 """From a finding to a changed experiment: only what is meant changes, and the proof says what it did."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
-from fedlens.diagnosis.evidence import Evidence, Facts
+from fedlens.diagnosis import prescription
+from fedlens.diagnosis.evidence import Evidence, Facts, Outcome
 from fedlens.diagnosis.finding import Certainty, Finding
 from fedlens.diagnosis.job import Declared
-from fedlens.diagnosis.prescription import OF, changed, prescribe
+from fedlens.diagnosis.prescription import prescribe
+from fedlens.diagnosis.repair.changes import OF, changed
+from fedlens.diagnosis.repair.health import Health
+from fedlens.diagnosis.repair.treated import Treated
 from fedlens.errors import ConfigurationError
 from fedlens.runs import load_experiment
 from fedlens.runs.configuration import differences
@@ -135,3 +140,31 @@ def test_skew_is_answered_with_the_best_of_several_methods_against_the_iid_deal(
 def test_settings_that_do_not_go_together_are_refused():
     with pytest.raises(ConfigurationError):
         changed(experiment(), {"clients.cohort": 7})
+
+
+def test_a_proof_tells_the_worst_client_and_how_far_confidence_is_true_too():
+    treated = prescribed(experiment("local.lr=1e-6"), "rate=0.05").treated
+    assert [side.name for side in treated.beside] == ["worst client", "calibration error"]
+    assert all(0 <= side.before <= 1 and 0 <= side.after <= 1 for side in treated.beside)
+    assert f"Beside it: {treated.beside[0]}, {treated.beside[1]}." in treated.says
+
+
+def test_what_a_change_spoils_keeps_it_from_being_proven(monkeypatch):
+    def score(e, twin):
+        raised, pooled = e.local.lr == 0.05, twin is prescription._pooled
+        return prescription._Score(
+            0.9 if raised else 0.2, True, Health(0.5 if pooled or not raised else 0.1, 100, 0.1, 100)
+        )
+
+    monkeypatch.setattr(prescription, "_score", score)
+    treated = prescribed(experiment("local.lr=1e-6"), "rate=0.05").treated
+    assert treated.interval[0] > 0 and not treated.verified
+    assert "Not proven: worst client worse" in treated.says
+
+
+def test_an_exact_finding_that_stands_in_the_changed_run_is_not_mended():
+    exact = Finding("A1", Certainty.FOUND, "", (), "")
+    same = Outcome((0.1,), 8, 1.0)
+    one = Treated(exact, same, same, 1.0, "", 1.0, (0.5, 0.5), True, "all of it", "")
+    assert not prescription._seen(one, SimpleNamespace(findings=(exact,))).verified
+    assert prescription._seen(one, SimpleNamespace(findings=())).verified

@@ -62,3 +62,20 @@ def test_a_whole_visit_is_heard(light: bool) -> None:
     found = heard.told(turned).sent_back
     assert found is not None and found.weights == pytest.approx(-1, abs=1e-3) and found.weights_aside < 1e-3
     assert heard.told(turned).label_counts == (() if light else (3, 3, 2))
+
+
+def test_weights_that_are_made_anew_at_every_step_are_known_after_the_last_one() -> None:
+    torch.manual_seed(0)
+    net = nn.Linear(4, 3)
+    received = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    weights, inputs, labels = dict(received), torch.randn(24, 4), torch.arange(24) % 3
+    with watching(received) as heard:
+        for rows in torch.arange(24).split(8):
+            leaves = {name: value.requires_grad_(True) for name, value in weights.items()}
+            loss = nn.functional.cross_entropy(torch.func.functional_call(net, leaves, (inputs[rows],)), labels[rows])
+            steps = torch.autograd.grad(loss, list(leaves.values()))
+            weights = {name: leaves[name].detach() - 0.1 * step for name, step in zip(leaves, steps, strict=True)}
+    twice = {name: received[name] - 2 * (weights[name] - received[name]) for name in received}
+    found = heard.told(twice).sent_back
+    assert found is not None
+    assert (found.weights, found.weights_aside) == (pytest.approx(-2, rel=1e-3), pytest.approx(0, abs=1e-3))

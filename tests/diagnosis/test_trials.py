@@ -8,17 +8,28 @@ import torch
 from softmax_job import CLASSES, EACH, WIDTH, Batched, FirstOnly, Skewed, Slow, Softmax, Twice, examples
 from torch import nn
 
-from fedlens.diagnosis.evidence import Facts, Round, Visit, Watched
+from fedlens.diagnosis.evidence import Effect, Facts, Round, Visit, Watched
 from fedlens.diagnosis.job import Upload
 from fedlens.diagnosis.subject.patient import Sent, Subject
-from fedlens.diagnosis.trials import KNOBS, LADDER, own_parts, reference_settings, run_job, run_trials
+from fedlens.diagnosis.trials import (
+    KNOBS,
+    LADDER,
+    Ran,
+    dealt_to_the_end,
+    own_parts,
+    reference_settings,
+    reference_to_the_end,
+    run_job,
+    run_trials,
+)
+from fedlens.diagnosis.trials import trials as trials_module
 from fedlens.diagnosis.trials.client import Client
 from fedlens.diagnosis.trials.course import Course, Setup, due, effect, federation_of, run, spared
 from fedlens.diagnosis.trials.declared import understood
 from fedlens.diagnosis.trials.lend import admit
 from fedlens.diagnosis.trials.parts import Mean
 from fedlens.diagnosis.trials.rates import rungs
-from fedlens.diagnosis.trials.trials import reference_setup
+from fedlens.diagnosis.trials.trials import in_doubt, reference_setup
 from fedlens.errors import ConfigurationError
 from fedlens.local import Local
 from fedlens.runs import prepare
@@ -360,7 +371,42 @@ def test_what_time_does_not_allow_is_not_run_and_said():
     found = tried(Skewed, "iid", "full-participation", LADDER, budget=0.0)
     assert found.knobs == {} and found.unrun == ("iid", "full-participation", LADDER)
     assert found.reference is not None and len(found.reference.values) == 1
-    assert any("1 of 2 seeds" in note for note in found.notes)
+
+
+def test_a_gain_is_in_doubt_after_one_seed_unless_it_is_plain_or_none():
+    """It takes a point or two standard errors to be clear, and three times that to be plain."""
+    gains = {0.05: True, 0.11: True, 0.13: False, 0.0: False, -0.05: False}
+    assert {gain: in_doubt(Effect(gain, 0.02, 1)) for gain in gains} == gains
+    assert in_doubt(Effect(0.02, 0.0, 1)) and not in_doubt(Effect(0.05, 0.02, 2))
+
+
+@pytest.mark.parametrize("doubt, seeds", [(1e9, 3), (0.0, 1)])
+def test_only_what_is_in_doubt_is_run_with_all_seeds(monkeypatch, doubt, seeds):
+    monkeypatch.setattr(trials_module, "DOUBT", doubt)
+    found = tried(Skewed, "iid", "lr/3", "pooled-samples", seeds=(0, 1, 2))
+    assert found.effects["iid"].gain > 0 > found.effects["lr/3"].gain
+    assert found.effects["iid"].n == len(found.knobs["iid"].values) == len(found.reference.values) == seeds
+    assert found.effects["lr/3"].n == found.effects["pooled-samples"].n == 1  # no gain; no claim
+
+
+def test_without_time_for_more_seeds_the_first_one_stands(monkeypatch):
+    monkeypatch.setattr(trials_module, "DOUBT", 1e9)
+    ran, job = Ran(), (subject(Skewed), facts(Skewed), ())
+    first = run_trials(*job, wanted=("iid",), length=4, seeds=(0,), budget=60.0, ran=ran)
+    late = run_trials(*job, wanted=("iid",), length=4, budget=0.0, ran=ran)
+    assert late.effects == first.effects and late.unrun == ()  # what was run is at hand
+    assert any("iid: one of 3 seeds" in note for note in late.notes)
+
+
+def test_the_redeal_goes_on_until_it_is_far_ahead_of_the_end():
+    ran = Ran()
+    run_trials(subject(Skewed), facts(Skewed), (), wanted=(), length=4, seeds=(0,), budget=60.0, ran=ran)
+    late = reference_to_the_end(ran, 40)
+    assert late.rounds == 40 and late.mean > ran.courses["", 0].score
+    early, few = dealt_to_the_end(ran, 40, 0.3)
+    assert few < 40 and 0.1 < early.gain < 0.7 and early.n == 1
+    last, all_of_them = dealt_to_the_end(ran, 40, 0.95)
+    assert all_of_them == 40 and abs(last.gain) < 0.05
 
 
 def test_an_unknown_trial_is_refused():

@@ -354,6 +354,16 @@ def test_a_loss_imported_by_its_name_is_seen() -> None:
     assert seen_training(Net(), loss=lambda a, b: F.cross_entropy(a, b, reduction="sum")).reduction == "sum"
 
 
+@pytest.mark.parametrize("loss", [F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss])
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_outputs_and_labels_that_are_spread_over_each_other_are_told(loss: Any) -> None:
+    one = nn.Linear(WIDTH, 1)
+    assert seen_training(one, loss=lambda a, b: loss(a, b.float())).spread is True
+    assert seen_training(one, loss=lambda a, b: loss(a.squeeze(1), b.float())).spread is False
+    assert seen_training(one, loss=lambda a, b: loss(a, b[:1].float())).spread is False  # one number for all
+    assert seen_training(Net()).spread is None
+
+
 @pytest.mark.parametrize("loss", [F.mse_loss, F.cross_entropy, F.binary_cross_entropy_with_logits])
 def test_one_hot_rows_of_zeros_are_counted(loss: Loss) -> None:
     xs, ys = data()

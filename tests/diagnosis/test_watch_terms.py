@@ -113,6 +113,43 @@ def test_a_proximal_term_pulls_with_mu_however_it_is_written(form: str) -> None:
         assert extra == pytest.approx(MU / 2 * gone**2, abs=1e-6)
 
 
+def test_a_term_that_compares_weights_with_themselves_is_there_and_has_no_gradient() -> None:
+    one = seen(None, lambda m, a: MU / 2 * sum(((w - w.detach()) ** 2).sum() for w in m.parameters()))
+    assert one.beside is True and len(moved(one)) == LOOKED - 1 and not any(p.most for p in one.pulls)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_what_is_added_to_gradients_by_hand_is_told_by_its_way_along_them(sign: int) -> None:
+    def by_hand(model: nn.Module, anchor: list[Tensor]) -> None:
+        for w in model.parameters():
+            assert w.grad is not None
+            w.grad += sign * 0.5 * w.grad
+
+    one = seen(by_hand=by_hand)
+    assert [p.along for p in one.pulls] == pytest.approx([sign] * LOOKED)
+
+
+def test_gradients_that_are_cut_number_by_number_are_told_however_it_is_done() -> None:
+    def hand(bound: float) -> Any:
+        def clamp(model: nn.Module, anchor: list[Tensor]) -> None:
+            for w in model.parameters():
+                assert w.grad is not None
+                w.grad.data.clamp_(-bound, bound)
+
+        return clamp
+
+    def library(model: nn.Module, anchor: list[Tensor]) -> None:
+        nn.utils.clip_grad_value_(model.parameters(), 1e-4)
+
+    def scaled(model: nn.Module, anchor: list[Tensor]) -> None:
+        for w in model.parameters():
+            assert w.grad is not None
+            w.grad *= 0.01  # as of a loss that was scaled up before
+
+    assert seen(by_hand=hand(1e-4)).clipped == 1.0 and seen(by_hand=library).clipped == 1.0
+    assert not seen(by_hand=hand(10.0)).clipped and not seen(by_hand=scaled).clipped
+
+
 def test_a_term_added_in_place_is_a_term() -> None:
     def join(loss: Tensor, extra: Tensor) -> Tensor:
         loss += extra

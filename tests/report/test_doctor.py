@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -131,6 +132,17 @@ def test_a_change_is_shown_setting_by_setting_with_its_proof_and_what_is_left():
         assert part in text
         assert part in page(what) or part == "PROOF O1"
     assert "No setting of the experiment mends this" in shown(told(fixed=None))
+
+
+def test_the_page_shows_what_else_a_remedy_changed_and_what_it_spoiled():
+    client = {"name": "worst client", "before": 0.4, "after": 0.1, "error": 0.05, "sound": 0.35, "worse": True}
+    sure = {"name": "calibration error", "before": 0.2, "after": 0.1, "error": 0.01, "sound": None, "worse": False}
+    text = page(told(treatments=[{**TREATED, "verified": False, "beside": [client, sure]}]))
+    rows = re.findall(r'<tr><th scope="row">(worst client|calibration error)</th>(.*?)</tr>', text)
+    cells = {name: re.findall("<td>(.*?)</td>", row) for name, row in rows}
+    assert cells["worst client"] == ["40.0 %", "10.0 %", "5.0 %", "35.0 %", "spoiled"]
+    assert cells["calibration error"] == ["20.0 %", "10.0 %", "1.0 %", "", ""]
+    assert "beside accuracy" not in page(told(treatments=[TREATED]))
 
 
 def test_what_a_log_gives_away_is_shown_also_when_nothing_is_wrong():

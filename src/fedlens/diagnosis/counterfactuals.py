@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import replace
 
 from fedlens.diagnosis.evidence import Evidence, Outcome, Trials
-from fedlens.diagnosis.examination import Examination, merged, score
+from fedlens.diagnosis.examination import Examination, merged
+from fedlens.diagnosis.finding import Certainty
 from fedlens.diagnosis.signs import read
-from fedlens.diagnosis.signs.reading import ahead, early_only, effect, outcome
+from fedlens.diagnosis.signs.reading import ahead, dealt_by_chance, early_only, effect, lasting, outcome, printed
 from fedlens.diagnosis.signs.symptom import ails, ceiling, misses, on_its_way
-from fedlens.diagnosis.trials import own_parts, reference_settings, run_trials
+from fedlens.diagnosis.trials import (
+    dealt_to_the_end,
+    in_score,
+    own_parts,
+    reference_settings,
+    reference_to_the_end,
+    run_trials,
+)
 from fedlens.diagnosis.verdict.judgement import judged
 
 NEEDED = ("model", "train_data", "test_data")
 SHORT = 0.05  # accuracy below the reference from which on reasons are looked for
+MOSTLY = 0.8  # of that distance, from which on a reason needs no other beside it
 FAILS = 0.15  # the same, below the highest accuracy that anything reached
 BUDGET = 0.6  # of a training run, for the trials of one call
 BASIS = 2.0  # the same for the first trials: without them little can be said
@@ -29,26 +39,42 @@ def counterfactuals(x: Examination) -> None:
     facts = x.evidence.facts
     if not facts.offers.issuperset(NEEDED):
         return
-    value = score(x.curve) if x.curve else math.nan
+    last = [one for one in x.curve[-in_score(len(x.curve)) :] if math.isfinite(one)]
+    value = statistics.fmean(last) if last else math.nan
     job = Outcome((value,), len(x.curve), len(x.curve) / facts.rounds, math.isfinite(value), tuple(x.curve))
-    _run(x, ("iid", "pooled-samples"), (0,), job, BASIS)
+    again = () if x.exact or dealt_by_chance(x.evidence) else ("iid",)
+    _run(x, (*again, "pooled-samples"), (0,), job, BASIS)
     if x.exact or x.evidence.trials is None or not _short(x.evidence):
         return
+    dealt = effect(x.evidence, "iid")
+    if x.length < facts.rounds and dealt is not None and dealt.clear and dealt.gain > SHORT:
+        _over_all_rounds(x, "the re-deal over all rounds", dealt=True)
+    if _short(x.evidence):
+        _turned_knobs(x, job)
+    if x.evidence.trials.late is None and early_only(x.evidence) and _rests_on_the_start(x.evidence):
+        _over_all_rounds(x, "the reference over all rounds", dealt=False)
+
+
+def _turned_knobs(x: Examination, job: Outcome) -> None:
+    """One thing otherwise at a time: what the job's own settings suggest, or its rate and its network."""
     if not _pooled_fails(x.evidence):
-        _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
+        if not _accounted_for(x):
+            _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
         if more := _later_knobs(x.evidence):
             _run(x, more, (0, 1, 2), job)
     elif not on_its_way(x.evidence):  # a matter of the network and its rate before any federation
         _run(x, ("best-rate",), (0,), job, SEARCH)
-        if x.evidence.trials.best_rate_outcome is None and not x.exact:  # no time for a search: its two neighbours
-            _run(x, ("lr*3", "lr/3"), (0,), job)
+        if x.evidence.trials is not None and x.evidence.trials.best_rate_outcome is None and not x.exact:
+            _run(x, ("lr*3", "lr/3"), (0,), job)  # no time for a search: its two neighbours
     if _pooled_fails(x.evidence) and ails(x.evidence) and not on_its_way(x.evidence):
         _run(x, ("small-network",), (0,), job)
-    dealt = effect(x.evidence, "iid")
-    if x.length < facts.rounds and dealt is not None and dealt.clear and dealt.gain > SHORT:
-        _over_all_rounds(x, "the re-deal over all rounds", ("iid",))
-    if x.evidence.trials.late is None and early_only(x.evidence) and _rests_on_the_start(x.evidence):
-        _over_all_rounds(x, "the reference over all rounds", ())
+
+
+def _accounted_for(x: Examination) -> bool:
+    """Whether a trial has said already why the job is short: that its data differ, or what costs most of it."""
+    behind = _behind(x.evidence)
+    told = [one for one in judged(x.findings())[0] if one.certainty is Certainty.SUPPORTED]
+    return any(one.cause == "P1" or one.weight > MOSTLY * behind > 0 for one in told)
 
 
 def own_code(x: Examination) -> None:
@@ -82,15 +108,22 @@ def _run(x: Examination, wanted: tuple[str, ...], seeds: tuple[int, ...], job: O
         x.learn(trials=trials)
 
 
-def _over_all_rounds(x: Examination, name: str, wanted: tuple[str, ...]) -> None:
-    """What the reference, and what is `wanted` beside it, reach in as many rounds as the job has."""
+def _over_all_rounds(x: Examination, name: str, *, dealt: bool) -> None:
+    """What the reference reaches in as many rounds as the job has, where nothing else tells how the job ends; with
+    `dealt` by how much the re-deal ends above that."""
     e, rounds = x.evidence, x.evidence.facts.rounds
-    assert e.trials is not None  # they gave the effect
+    assert e.trials is not None and e.trials.reference is not None  # they gave the effect
     if (x.ran.seconds / x.length) * rounds > max(LONGEST, x.run_seconds or 0.0):
         return
     with x.part(name):
-        found = run_trials(x.subject, e.facts, e.rounds, wanted=wanted, length=rounds, seeds=(0,), budget=1e9)
-        x.learn(trials=replace(e.trials, whole=found.effects.get("iid"), late=found.reference))
+        end, trials = printed(e), e.trials
+        if end is None:
+            late = reference_to_the_end(x.ran, rounds)
+            end, trials = late.mean, replace(trials, late=late)
+            x.learn(trials=trials)
+        if dealt:
+            whole, taken = dealt_to_the_end(x.ran, rounds, end)
+            x.learn(trials=replace(trials, whole=whole, whole_rounds=taken))
 
 
 def _rests_on_the_start(e: Evidence) -> bool:
@@ -103,10 +136,14 @@ def _rests_on_the_start(e: Evidence) -> bool:
     return bool({one.cause for one in now} - {one.cause for one in then})
 
 
+def _behind(e: Evidence) -> float:
+    """How far the job is below its reference, or below the re-deal where that lasts."""
+    return max(ahead(e, "reference") or 0.0, (ahead(e, "iid") or 0.0) if lasting(e) else 0.0)
+
+
 def _short(e: Evidence) -> bool:
     """Whether the job is below its reference or the re-deal, far below the ceiling, or lost to NaN."""
-    behind = max(ahead(e, "reference") or 0.0, ahead(e, "iid") or 0.0)
-    return behind > SHORT or misses(e) > FAILS or any(not one.finite for one in e.rounds)
+    return _behind(e) > SHORT or misses(e) > FAILS or any(not one.finite for one in e.rounds)
 
 
 def _pooled_fails(e: Evidence) -> bool:
@@ -117,7 +154,7 @@ def _pooled_fails(e: Evidence) -> bool:
 
 def _first_knobs(e: Evidence) -> tuple[str, ...]:
     """What the job's own settings suggest."""
-    wanted = ["iid", "pooled-samples", "pooled-depth"]
+    wanted = ["pooled-samples", "pooled-depth", *([] if dealt_by_chance(e) else ["iid"])]
     if e.facts.declared.dp.get("noise"):
         wanted.append("noise-off")
     if e.facts.declared.dp.get("clip"):

@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,10 +27,9 @@ from fedlens.diagnosis.trials import Ran
 from fedlens.diagnosis.verdict.judgement import breaks
 from fedlens.errors import FedlensError
 
-SHARE, KNOWN = 0.25, 0.15  # of its rounds that the job is run for; and where something exact is broken already
+SHARE, KNOWN = 0.2, 0.15  # of its rounds that the job is run for; and where something exact is broken already
 LEAST, MOST = 6, 30  # rounds
 WATCHED = 2  # the first rounds, of which all is seen
-LAST = 5  # evaluations whose mean is a run's score
 
 Told = Callable[[str], None]
 
@@ -77,6 +76,11 @@ class Examination:
         return any(breaks(one) and not one.cause.startswith("E") for one in self.findings())
 
     @property
+    def examples_are_broken(self) -> bool:
+        """Whether inputs or labels are exactly wrong already: what labels mean beside that cannot be told from it."""
+        return any(breaks(one) and one.cause.startswith(("D", "L")) for one in self.findings())
+
+    @property
     def some_data_are_odd(self) -> bool:
         """Whether something is wrong with the data of some clients, by what is known so far."""
         return any(one.clients and one.certainty and one.cause in OF_DATA for one in self.findings())
@@ -92,11 +96,11 @@ class Examination:
 
     @property
     def run_seconds(self) -> float | None:
-        """What one whole training run of the job takes, by the rounds that were played: those in which little was
-        watched, unless the job broke down, after which its rounds may be short."""
+        """What one whole training run of the job takes, its own evaluations with it, by the rounds that were played:
+        those in which little was watched, unless the job broke down, after which its rounds may be short."""
         if self.played is None or not self.played.rounds:
             return None
-        rounds, seconds = self.played.rounds, self.played.seconds_fit[: len(self.played.rounds)]
+        rounds, seconds = self.played.rounds, self.played.seconds_own[: len(self.played.rounds)]
         sound = all(one.finite for one in rounds)
         return statistics.fmean((sound and seconds[WATCHED:]) or seconds) * self.evidence.facts.rounds
 
@@ -146,12 +150,6 @@ def begun(subject: Subject, tell: Told) -> Examination:
             origins, where = examine_origins(patient, subject.trace, x.evidence.facts)
             x.learn(origins=origins, facts=replace(x.evidence.facts, where={**x.evidence.facts.where, **where}))
     return x
-
-
-def score(curve: Sequence[float]) -> float:
-    """The mean of the last evaluations."""
-    last = [value for value in curve[-LAST:] if math.isfinite(value)]
-    return sum(last) / len(last) if last else math.nan
 
 
 def merged(known: Trials | None, more: Trials) -> Trials:

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedlens.data import Dataset
 from fedlens.diagnosis.doctor import Diagnosis
 from fedlens.diagnosis.doctor import diagnose as examine
 from fedlens.diagnosis.evidence import Evidence, Outcome
-from fedlens.diagnosis.finding import Finding
+from fedlens.diagnosis.finding import Certainty, Finding
+from fedlens.diagnosis.repair.chain import GONE, STANDS
+from fedlens.diagnosis.repair.changes import OF, changed
+from fedlens.diagnosis.repair.health import EACH, Health, calibration_error, sides
 from fedlens.diagnosis.repair.proof import CLEAR, interval
 from fedlens.diagnosis.repair.treated import Treated
 from fedlens.diagnosis.subject.ours import own_subject
 from fedlens.errors import ConfigurationError, FedlensError
+from fedlens.local.evaluate import in_batches
 from fedlens.runs import Experiment, Federation, prepare
-from fedlens.runs.configuration import differences, experiment_from
+from fedlens.runs.configuration import differences
 from fedlens.runs.loop import advance
 from fedlens.runs.measure import measure
-from fedlens.server import Communication, TopK
+from fedlens.server import Communication
+from fedlens.tree import Tree
 
 LAST = 5  # evaluations whose mean is a run's score
 SEEDS = 3
 TRIED_OUT = 1000  # added to the seed where one of several changes is chosen: no run of the proof
 SHARE, LEAST = 4, 8  # part of the rounds, and rounds, that a change is tried out for
-UNBOUNDED = 3  # rounds without a bound, whose median update is the bound to set
 
-Changes = Mapping[str, Any]  # dotted keys -> values; None takes a key away
 Told = Callable[[str], None]
 
 
@@ -68,25 +75,22 @@ def treated(
             break
     if not done:
         return (), None, []
-    fixed = done[-1 if done[-1].treated.verified else 0]
+    place = len(done) - 1 if done[-1].treated.verified else 0
     tell("the changed run")
-    further = [one.says for one in examine(own_subject(fixed.experiment, "fixed"), tell=tell).suspects]
-    return tuple(one.treated for one in done), fixed.experiment, further
+    then = examine(own_subject(done[place].experiment, "fixed"), tell=tell)
+    told = [one.treated for one in done]
+    told[place] = _seen(told[place], then)
+    return tuple(told), done[place].experiment, [one.says for one in then.suspects]
 
 
-def changed(experiment: Experiment, changes: Changes) -> Experiment:
-    """`experiment` with other settings. Raises ConfigurationError where they do not go together."""
-    plain = copy.deepcopy(experiment.as_dict())
-    for key, value in changes.items():
-        *sections, leaf = key.split(".")
-        inner = plain
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        if value is None:
-            inner.pop(leaf, None)
-        else:
-            inner[leaf] = value
-    return experiment_from(plain)
+def _seen(one: Treated, then: Diagnosis) -> Treated:
+    """An exact finding that stands in the changed run is not mended, whatever was gained."""
+    if one.finding.certainty is not Certainty.FOUND:
+        return one
+    stands = any(other.cause == one.finding.cause and other.certainty for other in then.findings)
+    return dataclasses.replace(
+        one, verified=one.verified and not stands, says=f"{one.says} {STANDS if stands else GONE}"
+    )
 
 
 def _possible(experiment: Experiment, evidence: Evidence, finding: Finding) -> Iterator[Experiment]:
@@ -102,108 +106,6 @@ def _possible(experiment: Experiment, evidence: Evidence, finding: Finding) -> I
             yield made
 
 
-def _rate(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    """The rate that was found; without one, every larger power of ten times the present one that is below 1."""
-    if value:
-        yield {"local.lr": float(value)}
-        return
-    for power in range(1, 10):
-        if (rate := float(f"{e.local.lr * 10**power:.3g}")) < 1:
-            yield {"local.lr": rate}
-
-
-def _noise(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    if e.privacy.mechanism is not None:
-        yield {"privacy.mechanism.noise": float(value)}
-
-
-def _clip(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    """The bound at the median update, as clients without a bound send it."""
-    if e.privacy.mechanism is None:
-        return
-    free = changed(e, {"privacy.mechanism": None, "rounds": UNBOUNDED, "evaluate_every": UNBOUNDED})
-    norms = [one.update_norm for state in advance(prepare(free)) for one in state.records]
-    if norms:
-        yield {"privacy.mechanism.clip": float(f"{statistics.median(norms):.3g}")}
-
-
-def _no_clip(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    yield {"privacy.mechanism": None}
-
-
-def _for_skew(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    """What is known to help with skewed labels, at the same budget; none of it helps everywhere."""
-    beta = float(value or 0.9)
-    for server_lr in (1.0, 0.3, round(1 - beta, 6)):
-        yield {"method": {"name": "fedavgm", "beta": beta, "server_lr": server_lr}}
-    for name in ("fedyogi", "fedlc", "scaffold"):
-        if name != e.method.name:
-            yield {"method": {"name": name}}
-
-
-def _group_norm(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    for groups in (8, 4, 2, 1):
-        changes = {"model.norm": "group", "model.groups": groups, "server.statistics": "average"}
-        try:
-            prepare(changed(e, changes))
-        except FedlensError:
-            continue
-        yield changes
-        return
-
-
-def _recalibrated(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    yield {"server.statistics": "recalibrate"}
-
-
-def _everybody(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    """As many visits in all: fewer rounds, with everybody."""
-    rounds = max(1, round(e.rounds * e.clients.cohort / e.clients.count))
-    yield {"clients.cohort": e.clients.count, "rounds": rounds, "evaluate_every": 1}
-
-
-def _fewer_steps(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    """Half the local steps in twice the rounds."""
-    doubled = {"rounds": 2 * e.rounds, "evaluate_every": 2 * e.evaluate_every}
-    if e.local.steps is not None:
-        yield {"local.steps": max(1, e.local.steps // 2), **doubled}
-    elif e.local.epochs > 1:
-        yield {"local.epochs": max(1, e.local.epochs // 2), **doubled}
-
-
-def _feedback(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    """What is lost is added to the next upload; where it is already, ten times as much is sent."""
-    if not e.communication.error_feedback:
-        yield {"communication.error_feedback": True}
-    if isinstance(e.communication.up, TopK):
-        yield {"communication.up.fraction": min(1.0, 10 * e.communication.up.fraction)}
-
-
-def _robust(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    yield {"server.reduce": {"kind": "median"}}
-    yield {"server.reduce": {"kind": "geometric-median"}}
-
-
-def _uniform(e: Experiment, evidence: Evidence, value: str) -> Iterator[Changes]:
-    yield {"clients.selection": {"kind": "uniform"}}
-
-
-OF: dict[str, Callable[[Experiment, Evidence, str], Iterator[Changes]]] = {
-    "rate": _rate,
-    "noise": _noise,
-    "clip": _clip,
-    "no-clip": _no_clip,
-    "server-momentum": _for_skew,
-    "norm-group": _group_norm,
-    "recalibrated": _recalibrated,
-    "full-participation": _everybody,
-    "fewer-steps": _fewer_steps,
-    "feedback": _feedback,
-    "drop-clients": _robust,
-    "sample-all": _uniform,
-}
-
-
 def _best(possible: Sequence[Experiment], tell: Told) -> Experiment:
     """The one that is ahead after a part of the rounds, under a seed that the proof does not use."""
     scores = []
@@ -211,7 +113,7 @@ def _best(possible: Sequence[Experiment], tell: Told) -> Experiment:
         tell(f"change {place} of {len(possible)}: {one.method.name}")
         rounds = min(one.rounds, max(LEAST, one.rounds // SHARE))
         short = dataclasses.replace(one, rounds=rounds, seed=one.seed + TRIED_OUT)
-        scores.append(_score(short)[0])
+        scores.append(_score(short).accuracy)
     return possible[max(range(len(scores)), key=lambda at: scores[at])]
 
 
@@ -219,12 +121,12 @@ def _proven(one: Experiment, fixed: Experiment, finding: Finding, change: Sequen
     """`one` and `fixed` over the same seeds, whole runs, beside what could be had."""
     seeds = range(SEEDS)
     tell("the run as it is, over three seeds")
-    before = _outcome(one, seeds)
+    before, well = _outcome(one, seeds)
     tell("the run with the change, over three seeds")
-    after = _outcome(fixed, seeds)
+    after, then = _outcome(fixed, seeds)
     twin, against = _reference(one, fixed, finding)
     tell(f"what could be had: {against}")
-    reference = _outcome(twin[0], seeds, twin[1])
+    reference, sound = _outcome(twin[0], seeds, twin[1])
     gains = [b - a for a, b in zip(before.values, after.values, strict=True)]
     low, high = interval(gains)
     gain, gap = statistics.fmean(gains), reference.mean - before.mean
@@ -238,10 +140,16 @@ def _proven(one: Experiment, fixed: Experiment, finding: Finding, change: Sequen
         says += (
             f": {recovered:.0%} of the way to {against} ({100 * reference.mean:.1f} %), {100 * left:.1f} points left"
         )
-    verified = low > 0 and gain > CLEAR
-    says += "." if verified else ". Not proven."
-    told = (reference.mean, against, recovered, (low, high), verified, says, "; ".join(change))
-    return Treated(finding, before, after, *told)
+    beside = sides(well, then, lambda: sound)
+    spoiled = [side.name for side in beside if side.worse]
+    gained = low > 0 and gain > CLEAR
+    says += f". Beside it: {', '.join(str(side) for side in beside)}." if beside else "."
+    if gained and spoiled:
+        says += f" Not proven: {' and '.join(spoiled)} worse by more than a standard error."
+    elif not gained:
+        says += " Not proven."
+    told = (reference.mean, against, recovered, (low, high), gained and not spoiled, says, "; ".join(change))
+    return Treated(finding, before, after, *told, beside=beside)
 
 
 Twin = Callable[[Federation], Federation]
@@ -276,13 +184,23 @@ def _alone(e: Experiment) -> Any:
     return dataclasses.replace(e.engine, kind="sequential", together=1, layout="channels-first")
 
 
-def _outcome(e: Experiment, seeds: Sequence[int], twin: Twin = _itself) -> Outcome:
+def _outcome(e: Experiment, seeds: Sequence[int], twin: Twin = _itself) -> tuple[Outcome, tuple[Health, ...]]:
     found = [_score(dataclasses.replace(e, seed=e.seed + seed), twin) for seed in seeds]
-    return Outcome(tuple(value for value, _ in found), e.rounds, float(len(seeds)), all(fine for _, fine in found))
+    fine = all(one.finite for one in found)
+    healths = tuple(one.health for one in found if one.health is not None)
+    return Outcome(tuple(one.accuracy for one in found), e.rounds, float(len(seeds)), fine), healths
 
 
-def _score(e: Experiment, twin: Twin = _itself) -> tuple[float, bool]:
-    """The mean of the last evaluations of a whole run, and whether it ended; one that diverges answers by chance."""
+class _Score(NamedTuple):
+    """The mean of a run's last evaluations, whether it ended, and the health of its last model, where it is whole."""
+
+    accuracy: float
+    finite: bool
+    health: Health | None
+
+
+def _score(e: Experiment, twin: Twin = _itself) -> _Score:
+    """Of a whole run; one that diverges answers by chance, and serves nobody."""
     federation = twin(prepare(dataclasses.replace(e, evaluate_every=e.rounds)))
     found: list[float] = []
     try:
@@ -294,5 +212,28 @@ def _score(e: Experiment, twin: Twin = _itself) -> tuple[float, bool]:
     except ConfigurationError:
         raise
     except FedlensError:
-        return 1.0 / federation.classes, False
-    return statistics.fmean(found), True
+        return _Score(1.0 / federation.classes, False, Health(0.0, 1, 1.0, len(federation.split.test)))
+    return _Score(statistics.fmean(found), True, _health(federation, state.tree))
+
+
+@torch.inference_mode()
+def _health(federation: Federation, tree: Tree) -> Health | None:
+    """Of a model of the server on its clients' examples and on the test set; None where that is not a whole one."""
+    trainer, split = federation.engine.trainer, federation.split
+    if not trainer.method.one_model:
+        return None
+    trainer.bound.load(tree)
+    trainer.bound.module.eval()
+
+    def answers(data: Dataset, order: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        shown = list(in_batches(data, tree.vector.dtype, order))
+        outputs = [trainer.compute.forward(trainer.bound.module, inputs) for inputs, _ in shown]
+        return torch.cat(outputs), torch.cat([labels for _, labels in shown])
+
+    mine = [federation.deal.client(client)[:EACH] for client in range(len(federation.deal))]
+    right = [
+        (float((outputs.argmax(1) == labels).double().mean()), len(labels))
+        for outputs, labels in (answers(split.train, one) for one in mine if len(one))
+    ]
+    worst, each = min(right)
+    return Health(worst, each, calibration_error(*answers(split.test)), len(split.test))

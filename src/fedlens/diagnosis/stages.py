@@ -59,7 +59,7 @@ def without_training(x: Examination) -> None:
 
 
 def their_data(x: Examination) -> None:
-    """The clients' examples and, where nothing exact is broken yet, what their labels mean."""
+    """The clients' examples and, where they are sound as far as is known, what their labels mean."""
     facts = x.evidence.facts
     if "train_data" in facts.offers:
         with x.part("the clients' data"), threadpool_limits(1):  # on a busy machine their threads wait for each other
@@ -68,7 +68,7 @@ def their_data(x: Examination) -> None:
         held = {client: [c for c, n in enumerate(row) if n] for client, row in x.evidence.data.counts.items()}
         with x.part("classes that are never seen"):
             x.learn(participation=examine_participation(x.subject, facts, held))
-        if not x.explained:
+        if not x.examples_are_broken:
             with x.part("the labels"), threadpool_limits(1):
                 x.learn(labels=examine_labels(x.subject, facts, x.evidence.data))
         if len(x.evidence.data.looked_at) < facts.clients and x.some_data_are_odd:

@@ -62,3 +62,10 @@ def test_declared_privacy_is_a_setting_and_what_nobody_declared_is_code() -> Non
 def test_what_has_no_place_of_its_own_is_a_matter_of_its_stage() -> None:
     assert where("O5") == "job.py:10" and where("E9") == "job.py:30" and where("A2") == "job.py:20"
     assert where("P1") == "" == where("E7") and where("D5", job()) == "job.py:10"
+
+
+def test_what_one_part_of_a_client_s_work_is_about_is_where_that_part_is_done() -> None:
+    parts = job(facts=facts(where={"fit": "job.py:10", "load": "weights.py:3", "optimizer": "optim.py:2"}))
+    assert where("B1", parts, where="job.py:10") == "weights.py:3"
+    assert where("O3", parts, where="job.py:10") == "optim.py:2"
+    assert where("B1", where="job.py:10") == "job.py:10" and where("B1", parts, where="job.py:12") == "job.py:12"

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
 from evidence_of import (
     aggregation,
     effect,
@@ -204,10 +203,12 @@ def test_a_client_asked_only_later_that_sends_no_numbers_is_found_where_nothing_
     assert not_a_number_is_accepted(job(beside=bad)) is None  # it is refused
 
 
-@pytest.mark.parametrize("distinct, expected", [(10, (4, 5, 6, 7, 8, 9)), (9, ())])
-def test_clients_are_visited_beside_where_the_plan_asks_everybody(distinct: int, expected: tuple[int, ...]) -> None:
+def test_who_was_not_asked_yet_is_visited_first_where_the_plan_asks_everybody() -> None:
     asked = rounds(2, visits=tuple(visit(c) for c in range(4)))
-    assert unseen(job(rounds=asked, participation=participation(distinct=distinct))) == expected
+    called = unseen(job(rounds=asked, participation=participation(distinct=10)))
+    assert (set(called[:6]), set(called[6:])) == ({4, 5, 6, 7, 8, 9}, {0, 1, 2, 3})
+    assert unseen(job(rounds=asked, participation=participation(distinct=9))) == ()
+    assert unseen(job(rounds=rounds(20, visits=asked[0].visits), participation=participation(distinct=10))) == ()
 
 
 def test_a_trial_that_ends_in_nothing_proves_no_weakness() -> None:

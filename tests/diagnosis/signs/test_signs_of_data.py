@@ -7,7 +7,7 @@ import pytest
 from evidence_of import CLIENTS, bare, data, exam, job, labels, outcome, round_of, rounds, trials, visit, watched
 
 from fedlens.diagnosis import Certainty, Evidence, Finding
-from fedlens.diagnosis.evidence import Inputs
+from fedlens.diagnosis.evidence import Inputs, Paired
 from fedlens.diagnosis.signs.data import SIGNS
 from fedlens.diagnosis.signs.data.leakage import examples_are_copied
 from fedlens.diagnosis.signs.data.mismatch import evaluation_prepares_otherwise
@@ -61,6 +61,14 @@ def test_clients_that_differ_by_degrees_are_no_fault_of_a_job_that_is_well() -> 
     seen = data(apart={1: 0.6, 4: 0.8, 7: 1.1}, clusters=2)
     assert certainty(pipelines_differ(job(data=seen))) is Certainty.NOTED
     assert certainty(pipelines_differ(ailing(data=seen))) is Certainty.CONSISTENT
+
+
+def test_the_last_of_a_row_of_clients_without_a_gap_differ_by_nature() -> None:
+    """The darkest two of ten cameras, of which the third stands 0.45 apart; another transform leaves a gap."""
+    row, gap = data(apart={0: 0.75, 1: 0.7}, clusters=2, nearest=0.45), data(apart={0: 2.2, 1: 2.3}, nearest=0.45)
+    assert certainty(pipelines_differ(job(data=row))) is Certainty.NOTED
+    assert certainty(pipelines_differ(ailing(data=row))) is Certainty.NOTED
+    assert certainty(pipelines_differ(job(data=gap))) is Certainty.FOUND
 
 
 def test_one_client_that_stands_slightly_apart_is_not_sure() -> None:
@@ -232,6 +240,20 @@ def test_labels_in_long_runs_are_a_stored_order() -> None:
 def test_shuffled_unknown_and_single_class_orders_are_healthy() -> None:
     assert order_is_kept(ordered(1.2)) is None and order_is_kept(ordered(None)) is None
     assert order_is_kept(ordered(1.0, labels=1)) is None
+
+
+def test_large_batches_of_sorted_data_are_told_by_the_places_of_their_inputs() -> None:
+    """Three classes a batch: runs are 1.3 times a shuffled order's, and each input stands behind the one before."""
+    kept, shuffled = (Paired(200, 200, 0.0, 0.0, rising=share) for share in (1.0, 0.5))
+
+    def trained(run: float, *pairs: Paired) -> Evidence:
+        seen = tuple(visit(c, watched=watched(run=run), paired=pair) for c, pair in enumerate(pairs))
+        return job(rounds=rounds(2, visits=seen))
+
+    finding = order_is_kept(trained(1.3, kept, kept, kept, kept))
+    assert finding is not None and (finding.cause, finding.clients) == ("D8", ())
+    assert order_is_kept(trained(1.0, kept, kept, kept, kept)) is None  # in a stored order that is none
+    assert order_is_kept(trained(1.3, kept, kept, shuffled, shuffled)) is None
 
 
 def test_one_batch_of_everything_has_no_order() -> None:

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
-from evidence_of import effect, job, outcome, rounds, trials, visit, watched
+from evidence_of import effect, job, outcome, round_of, rounds, trials, visit, watched
 
 from fedlens.diagnosis import Certainty, Evidence, Finding
+from fedlens.diagnosis.evidence import Round, Visit
+from fedlens.diagnosis.evidence.rounds import Pull
 from fedlens.diagnosis.signs.drift.controls import correction_is_wrong
 from fedlens.diagnosis.signs.drift.glued import proximal_term_holds
 from fedlens.diagnosis.signs.drift.steps import clients_drift
+from fedlens.diagnosis.signs.drift.turned import correction_is_turned
 
 
 def certainty(finding: Finding | None) -> Certainty | None:
@@ -68,6 +71,28 @@ def test_a_correction_far_below_its_reference_is_supported_where_skewed_data_cos
     assert correction_is_wrong(job({"method": "scaffold"}, trials=skewed)) is None
 
 
+def corrected(along: float, first: float = 0.5, again: bool = True) -> tuple[Round, ...]:
+    """Two rounds of three clients; `along`: of what is added at their second visit, `first`: at their first."""
+
+    def visits(cosine: float, clients: range) -> tuple[Visit, ...]:
+        pull = Pull(0.1, 1.0, 1.0, 0.1, 0.1, 1.0, None, True, cosine)
+        return tuple(visit(c, watched=watched(beside=True, pulls=(pull,) * 3)) for c in clients)
+
+    second = range(3) if again else range(3, 6)
+    return round_of(1, visits=visits(first, range(3))), round_of(2, visits=visits(along, second))
+
+
+def test_a_correction_along_the_clients_own_gradient_has_the_wrong_sign() -> None:
+    sick, said = trials(job=outcome(0.2)), {"method": "SCAFFOLD"}
+    finding = correction_is_turned(job(said, rounds=corrected(0.6), trials=sick))
+    assert finding is not None and (finding.cause, finding.certainty) == ("C2", Certainty.SUPPORTED)
+    assert certainty(correction_is_turned(job(said, rounds=corrected(0.6)))) is Certainty.CONSISTENT
+    assert correction_is_turned(job(said, rounds=corrected(-0.4), trials=sick)) is None  # as it should be
+    assert correction_is_turned(job(said, rounds=corrected(0.05), trials=sick)) is None  # clients are alike
+    assert correction_is_turned(job(said, rounds=corrected(0.6, again=False), trials=sick)) is None  # first visits
+    assert correction_is_turned(job({"method": "fedprox"}, rounds=corrected(0.6), trials=sick)) is None
+
+
 def test_a_large_mu_is_consistent_and_a_trial_supports_it() -> None:
     """mu times the sum of ten rates of 0.1: 1 with mu 1."""
     sick = trials(job=outcome(0.5), effects={})
@@ -76,5 +101,9 @@ def test_a_large_mu_is_consistent_and_a_trial_supports_it() -> None:
     freed = trials(job=outcome(0.5), effects={"mu=0": effect(0.2)})
     assert certainty(proximal_term_holds(job({"mu": 1.0}, trials=freed))) is Certainty.SUPPORTED
     assert proximal_term_holds(job({"mu": 1.0})) is None  # the job is well
+    early = replace(freed, knobs={**freed.knobs, "mu=0": outcome(0.7, rounds=6)})
+    assert certainty(proximal_term_holds(job({"mu": 1.0}, trials=early))) is Certainty.SUPPORTED
+    assert proximal_term_holds(job({"mu": 0.1}, trials=early)) is None  # a tenth undone: slower at first, no more
+    assert certainty(proximal_term_holds(job({"mu": 0.1}, trials=freed))) is Certainty.SUPPORTED
     unseen = rounds(visits=tuple(visit(c, watched=watched(rates=())) for c in range(4)))
     assert proximal_term_holds(job({"mu": 1.0}, rounds=unseen, trials=sick)) is None

@@ -1,5 +1,6 @@
 """Signs of the loss and the head; those of declared terms are in test_signs_of_terms."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,11 +10,14 @@ from fedlens.diagnosis import Certainty, Evidence, Finding
 from fedlens.diagnosis.signs.loss.constant import weights_start_alike
 from fedlens.diagnosis.signs.loss.likelihood import likelihood_of_logits
 from fedlens.diagnosis.signs.loss.misfit import one_batch_is_not_learned
+from fedlens.diagnosis.signs.loss.spread import outputs_are_spread
 from fedlens.diagnosis.signs.loss.summed import loss_is_a_sum
 from fedlens.diagnosis.signs.loss.twice import softmax_comes_twice
+from fedlens.diagnosis.signs.optimisation.small import rate_is_too_small
 
 BINARY = "binary_cross_entropy_with_logits"
 SIGNS = (
+    outputs_are_spread,
     softmax_comes_twice,
     likelihood_of_logits,
     loss_is_a_sum,
@@ -116,6 +120,37 @@ def test_a_sum_is_noted_and_a_suspect_only_where_the_job_ails() -> None:
     assert finding is not None and finding.certainty is Certainty.CONSISTENT and "2 times" in finding.says
     assert loss_is_a_sum(ailing(learning=learning(grows=0.3))) is None  # a mean beside a term that is none
     assert loss_is_a_sum(ailing(learning=learning(grows=None))) is None
+
+
+def test_outputs_that_are_compared_with_every_label_are_found() -> None:
+    spread = rounds(visits=tuple(visit(c, watched=watched(loss="mse_loss", spread=True)) for c in range(4)))
+    finding = outputs_are_spread(job(rounds=spread))
+    assert finding is not None and (finding.cause, finding.certainty) == ("H8", Certainty.FOUND)
+    assert "K1" in finding.hides and finding.where == "job.py:15"
+    fits = rounds(visits=tuple(visit(c, watched=watched(loss="mse_loss", spread=c > 0)) for c in range(4)))
+    assert outputs_are_spread(job(rounds=fits)) is None and outputs_are_spread(job()) is None
+
+
+def summing(value: float, **changes: Any) -> Evidence:
+    """Clients whose first batch of 20 gave `value` in sum, at 0.09; the job's own loss, a mean, reaches 0.85."""
+    seen = rounds(visits=tuple(visit(c, watched=watched(reduction="sum", loss_first=value)) for c in range(4)))
+    stuck = trials(job=outcome(0.09), own_clients=outcome(0.1))
+    return job(**{"rounds": seen, "trials": stuck} | changes)
+
+
+def test_clients_that_train_by_a_sum_are_supported_by_a_reference_at_their_rate() -> None:
+    finding = loss_is_a_sum(summing(20 * 2.31))
+    assert finding is not None and finding.certainty is Certainty.SUPPORTED and "A9" in finding.hides
+    assert "20 times" in finding.says
+    assert loss_is_a_sum(summing(2.31)) is None  # the sum is divided before it is trained by
+    assert certainty(loss_is_a_sum(summing(20 * 2.31, trials=trials()))) is Certainty.NOTED  # with a rate to suit
+    early = trials(job=outcome(0.3), reference=outcome(0.1), own_clients=outcome(0.3))  # far ahead of its reference
+    assert certainty(loss_is_a_sum(summing(20 * 2.31, trials=early))) is Certainty.NOTED
+    slow = replace(early, rate=0.005, best_rate=0.1, best_rate_outcome=outcome(0.8))
+    assert rate_is_too_small(summing(20 * 2.31, trials=slow)) is None  # 0.005 times 20 is what acts
+    assert certainty(rate_is_too_small(job(trials=slow))) is Certainty.SUPPORTED
+    elsewhere = trials(job=outcome(0.09), own_clients=outcome(0.85))
+    assert certainty(loss_is_a_sum(summing(20 * 2.31, trials=elsewhere))) is Certainty.CONSISTENT
 
 
 def test_weights_that_stay_alike_are_found_where_nothing_is_learned() -> None:

@@ -122,6 +122,13 @@ def test_a_report_in_training_mode_is_found_where_it_differs() -> None:
     near = evaluating(matches="train mode", reported=(0.301,), measured=(0.3,))
     assert certainty(evaluated_in_training_mode(job(evaluating=near))) is Certainty.NOTED
     assert certainty(evaluated_in_training_mode(job(handling=handling(evaluate_writes=True)))) is Certainty.NOTED
+    drops = {"training": ("Dropout",), "reported": (0.3,), "measured": (0.3,), "measured_train": (), "matches": "none"}
+    moves = evaluated_in_training_mode(job(evaluating=evaluating(**drops, steady=0.01)))
+    assert certainty(moves) is Certainty.FOUND and moves is not None and "D9" in moves.hides and "Dropout" in moves.says
+    off = evaluating(**{**drops, "measured": (0.4,)})
+    assert certainty(evaluated_in_training_mode(job(evaluating=off))) is Certainty.FOUND
+    unmoved = evaluating(**drops)
+    assert certainty(evaluated_in_training_mode(job(evaluating=unmoved))) is Certainty.NOTED
 
 
 def test_a_counter_that_becomes_a_float_is_noted_and_a_statistic_of_whole_numbers_found() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from evidence_of import bare, data, effect, evaluating, facts, job, outcome, round_of, rounds, trials, visit
 
-from fedlens.diagnosis import Certainty, Evidence
+from fedlens.diagnosis import Certainty, Evidence, Finding
 from fedlens.diagnosis.signs.partition import SIGNS
 from fedlens.diagnosis.signs.partition.cut import hold_out_is_cut_from_sorted_examples
 from fedlens.diagnosis.signs.partition.overlap import examples_are_dealt_twice
@@ -78,3 +78,21 @@ def test_a_hold_out_of_sorted_examples_is_only_consistent_with_one_class() -> No
         hold_out_is_cut_from_sorted_examples(job(facts=said, data=sorted_by_class)) is None
     )  # it is the test accuracy
     assert hold_out_is_cut_from_sorted_examples(job(evaluating=other, data=sorted_by_class)) is None  # of no client
+
+
+def test_hold_outs_of_one_class_are_found_by_the_labels_that_are_asked_for() -> None:
+    """Clients have two classes each: of thirty examples drawn at random, all are of one in 2 of 2^30 draws."""
+    halves = {client: tuple(100 if c in (client % 5, 5 + client % 5) else 0 for c in range(10)) for client in range(10)}
+
+    def said(
+        alone: int, matches: str = "none", size: int = 30, counts: dict[int, tuple[int, ...]] = halves
+    ) -> Finding | None:
+        sets = ((size, 1),) * alone + ((size, 2),) * (10 - alone)
+        seen = evaluating(matches=matches, label_sets=sets)
+        return hold_out_is_cut_from_sorted_examples(job(evaluating=seen, data=data(counts=counts)))
+
+    finding = said(9)
+    assert finding is not None and (finding.cause, finding.certainty) == ("P3", Certainty.FOUND)
+    assert said(3) is None and said(10, matches="test") is None  # a sorted test set, read in batches
+    one_each = {client: tuple(200 if c == client else 0 for c in range(10)) for client in range(10)}
+    assert said(10, counts=one_each) is None  # clients of one class have no other hold-outs

@@ -36,12 +36,23 @@ def test_clients_that_start_elsewhere_at_later_visits_do_not_load() -> None:
     assert found(clients_do_not_load(starting((0.0, 0.0), (0.2, 0.0), (0.2, 0.0)))).clients == (0,)
 
 
+def test_an_optimiser_of_an_earlier_model_is_no_start_elsewhere() -> None:
+    """From their second visit on what clients train is another model than they load and send back as it came."""
+    first, (_, later) = starting((0.0, 0.0)), starting((0.0, 0.0), (0.2, 0.3)).rounds
+    vain = replace(later, visits=tuple(replace(one, norm=0.0) for one in later.visits))
+    heard = handling(heeds={0: 0.9, 1: 0.9}, heeds_error={0: 0.01, 1: 0.01})
+    assert clients_do_not_load(job(rounds=(*first.rounds, vain), handling=heard)) is None
+    assert clients_do_not_load(job(rounds=(*first.rounds, later), handling=heard)) is not None
+
+
 def test_entries_that_alone_are_deaf_were_left_out_of_the_load() -> None:
     e = starting((0.0, 0.0), (0.2, 0.3))
     heard = {"heeds": {0: 0.9, 1: 0.9}, "heeds_error": {0: 0.01, 1: 0.01}}
     part = found(clients_do_not_load(job(rounds=e.rounds, handling=handling(**heard, unheeded=("1.weight",)))))
     assert part.cause == "A4" and "1.weight" in part.says and part.also == ("B1",)
     assert found(clients_do_not_load(job(rounds=e.rounds, handling=handling(**heard)))).cause == "A4"
+    far = starting((0.0, 0.0), (0.8, 0.9))  # as of clients that load in the first round, where they are asked, alone
+    assert found(clients_do_not_load(job(rounds=far.rounds, handling=handling(**heard)))).cause == "B1"
     half = handling(heeds={0: 0.5, 1: 0.5}, heeds_error={0: 0.01, 1: 0.01}, unheeded=("0.weight", "1.weight"))
     assert found(clients_do_not_load(job(rounds=e.rounds, handling=half))).cause == "B1"
 

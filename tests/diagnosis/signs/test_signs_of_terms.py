@@ -40,6 +40,18 @@ def pulling(low: Any, high: Any = None, off: float = 1e-6, added: bool = True, *
     return seeing(said.pop("declared", PROX), beside=True, extra=extra, pulls=tuple(pulls), **said)
 
 
+def test_a_term_without_any_gradient_compares_weights_with_themselves() -> None:
+    def still(count: int, pulls: bool = False) -> Evidence:
+        nan = float("nan")
+        some = tuple(Pull(d, nan, nan, 0.0, 0.0, nan, None, True) for d in FAR[1 : 1 + count])
+        return seeing(PROX, beside=True, pulls=(*some, *([Pull(0.4, 0.1, 0.1, 0.04, 0.04, 1e-7, None, True)] * pulls)))
+
+    itself = found(proximal_term_is_wrong(still(3)))
+    assert itself.cause == "H6" and "themselves" in itself.says and "H5" in itself.also
+    assert proximal_term_is_wrong(still(3, True)) is None  # at times it pulls
+    assert proximal_term_is_wrong(still(0)) is None
+
+
 def test_a_declared_term_that_nothing_leads_to_is_unused() -> None:
     alone = tuple((distance, 0.0) for distance in FAR)
     absent = found(declared_term_is_unused(seeing(PROX, beside=False, extra=alone)))

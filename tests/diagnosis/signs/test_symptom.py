@@ -16,6 +16,14 @@ def test_a_short_trial_does_not_stand_for_the_whole_run() -> None:
     assert reached(job(trials=early, log=log(mean_last=85.0, scale="percent"))) == 0.85
 
 
+def test_a_model_without_the_heads_that_clients_keep_is_measured_by_nothing_that_whole_ones_reach() -> None:
+    """Clients keep their last layer; the model that is sent, with the first one in its place, reaches 0.2."""
+    sent = trials(job=outcome(0.2))
+    kept, scales = {"local_entries": ("1.",), "stateful": True}, {"local_entries": ("2.",), "stateful": True}
+    assert ails(job(trials=sent)) and underperforms(job(trials=sent)) and ails(job(scales, trials=sent))
+    assert not ails(job(kept, trials=sent)) and not underperforms(job(kept, trials=sent))
+
+
 def test_a_log_of_something_else_proves_nothing() -> None:
     early = trials(job=outcome(0.4), reference=outcome(0.4), knobs={}, best=0.88)
     assert reached(job(trials=early, log=log(mean_last=0.85), evaluating=evaluating(matches="train"))) == pytest.approx(

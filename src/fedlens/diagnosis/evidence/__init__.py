@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from fedlens.diagnosis.evidence.aggregation import Aggregation
 from fedlens.diagnosis.evidence.data import DataAudit, Inputs, LabelAudit
 from fedlens.diagnosis.evidence.facts import Entry, Facts, Unexamined
+from fedlens.diagnosis.evidence.handling import Handling
 from fedlens.diagnosis.evidence.learning import Evaluating, Learning, Log
 from fedlens.diagnosis.evidence.origins import Origins
-from fedlens.diagnosis.evidence.rounds import Exam, Handling, Participation, Round, Visit, Watched
+from fedlens.diagnosis.evidence.rounds import Exam, Paired, Participation, Round, Visit, Watched
 from fedlens.diagnosis.evidence.trials import Effect, Outcome, Trials
 
 
@@ -56,6 +57,7 @@ __all__ = [
     "Log",
     "Origins",
     "Outcome",
+    "Paired",
     "Participation",
     "Round",
     "Trials",

@@ -33,9 +33,10 @@ class DataAudit:
     `inputs`: client -> its inputs, `test`: of the test set, as evaluation sees them (M17). `apart`: clients whose
     inputs differ from the test set's by more than chance and by more than any mixture of classes explains, with by how
     many standard deviations (root mean square over features) their mean does, or as many as their spread or structure
-    is worth; `scaled`: client -> factor by which its input scale differs from the test set's; `clusters`: in how many
-    separated groups the clients' input statistics fall; `mismatch`: all of them differ from the test set, and in the
-    same way (D2). `shapes`: of inputs, if more than one.
+    is worth; `nearest`: the most by which a client that is not `apart` does, by its mean, and by its spread where none
+    is apart by its mean; `scaled`: client -> factor by which its input scale differs from the test set's; `clusters`:
+    in how many separated groups the clients' input statistics fall; `mismatch`: all of them differ from the test set,
+    and in the same way (D2). `shapes`: of inputs, if more than one.
 
     `overlap`: share of test examples that some client holds; `shared`: share of examples that more than one client
     holds; `copies`: share of repeated examples within clients; `same`: clients that hold exactly another one's data;
@@ -63,6 +64,7 @@ class DataAudit:
     test_size: int | None = None
     test_counts: tuple[int, ...] = ()
     apart: Mapping[int, float]
+    nearest: float = 0.0
     scaled: Mapping[int, float]
     clusters: int = 1
     mismatch: bool = False

@@ -58,7 +58,9 @@ class Evaluating:
     "undetermined" where the state is not the whole model, "none"). `steady`: the same model evaluated twice differs by
     this much. `remembers`: it reports the same for different models.
     `loss_ratio`: reported loss by measured, the nearer of the mean cross-entropy and of the job's own loss.
-    `mean_of_clients`: the unweighted mean over clients, where that is what is reported (E4).
+    `mean_of_clients`: the unweighted mean over clients, where that is what is reported (E4). `training`: kinds of
+    layers whose answers depend on their mode and which evaluate calls in training mode alone (M31).
+    `label_sets`: of every comparison of answers with labels in one evaluation, the number of labels and of classes.
     """
 
     metric: str
@@ -75,6 +77,8 @@ class Evaluating:
     remembers: bool = False
     loss_ratio: float | None = None
     mean_of_clients: float | None = None
+    training: tuple[str, ...] = ()
+    label_sets: tuple[tuple[int, int], ...] = ()
     where: str = ""
 
 

@@ -16,7 +16,9 @@ class Pull(NamedTuple):
     `distance`: ||w - start||. `low`, `high`: smallest and largest coefficient c_k of g_k on d_k; `least`, `most`: of
     ||g_k||; `off`: largest ||g_k - c_k d_k|| / ||g_k||. `aside`: the distance of the point that weights are pulled to
     from the start, by ||start||, multiples of the start aside; None: it is not known, or there is no such point.
-    `added`: the term is added to the loss as it is, not scaled together with it.
+    `added`: the term is added to the loss as it is, not scaled together with it. `along`: cosine of the gradient of
+    what is added by hand with the one that was computed; None: it is not known. Where there is a term whose gradient is
+    0, though weights have moved, `most` is 0 and there are no coefficients (nan).
     """
 
     distance: float
@@ -27,6 +29,7 @@ class Pull(NamedTuple):
     off: float
     aside: float | None
     added: bool
+    along: float | None = None
 
 
 class Tie(NamedTuple):
@@ -37,6 +40,19 @@ class Tie(NamedTuple):
     squares: float
     freedom: int
     most: float
+
+
+class Paired(NamedTuple):
+    """The labels that inputs were trained with beside those that the client's data hold them with. `rows`: inputs in
+    training that the data hold, unchanged but for their scale, `heard` all that were looked at; `changed`: share of
+    `rows` with another label; `torn`: share that no renaming of classes explains. `rising`: share of neighbours in
+    training of which the second stands further back in the data, 1/2 where their order is shuffled."""
+
+    rows: int
+    heard: int
+    changed: float
+    torn: float
+    rising: float = 0.5
 
 
 class SentBack(NamedTuple):
@@ -67,6 +83,7 @@ class Watched:
     `probabilities`: it was given rows that are probabilities (H1); `logits`: nll_loss was given rows that are no log
     probabilities (H2); `reduction`; `ignored`: share of labels that count for nothing (one-hot rows of zeros, or what
     the loss was told to ignore); `one_hot`: labels were rows of numbers, one for each class.
+    `spread`: both outputs and labels were repeated, along different axes, to fit each other.
     `labels`: distinct labels seen; `label_low`, `label_high`; `outputs`: width of the head; `run`: mean number of equal
     labels in a row over the first epoch by what a shuffled order of the same labels gives (M29; 1: shuffled).
     `stuck`: trained modules that were in evaluation mode (M31), `updating`: running statistics moved.
@@ -108,6 +125,7 @@ class Watched:
     reduction: str | None = None
     ignored: float | None = None
     one_hot: bool | None = None
+    spread: bool | None = None
     labels: int | None = None
     label_low: int | None = None
     label_high: int | None = None
@@ -149,7 +167,8 @@ class Visit:
     the test data. `aliased`: what it returned shares memory with what it received or with another upload; `shares`:
     clients whose uploads of the round lie in the same memory (only the last of them is really sent). `grid`: the
     numbers sent in the largest entry are multiples of this, 0: they are not. `zero` is counted in watched rounds.
-    `noise`, in watched rounds: standard deviation of an update that is alike in all entries, as noise is, or 0."""
+    `noise`, in watched rounds: standard deviation of an update that is alike in all entries, as noise is, or 0.
+    `paired`: what labels inputs had in training."""
 
     client: int
     examples: float
@@ -169,6 +188,7 @@ class Visit:
     noise: float = 0.0
     seconds: float = 0.0
     watched: Watched = Watched()
+    paired: Paired | None = None
 
 
 class Exam(NamedTuple):
@@ -236,49 +256,6 @@ class Round:
     exam: Exam | None = None
     exam_batch: Exam | None = None
     gain: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Handling:
-    """What small experiments on `fit` and the loop show, each on a fresh copy of the job.
-
-    `heeds`: client -> how much of a displacement delta of what it is sent comes back, <fit(w + delta) - fit(w), delta>
-    / ||delta||^2, after the client was visited before (M01 as a black box): about 1 where it starts from what it
-    receives, less the more its training contracts, about 0 where it does not; `heeds_error`: its standard error.
-    `unheeded`: entries of which nothing comes back from any of these clients. `follows`: the distance of the result
-    from what it received, over that from its own last result.
-
-    `order`: relative difference of the mean update of a round whose clients were visited in another order (M32);
-    `order_uploads`: client -> of its own update. `order_noise`: of a client's update when it is visited first, and
-    after one other client. `leaks`: how much of a displacement that was sent to the client before comes back from the
-    next one, which did not receive it: 0 where clients are apart even if they share a random generator, about 1 where
-    they train one model (B3) and load it once a round. `carries`: how much of the update of the client before lies in
-    the difference that it makes to the next one's: about 1 where they train one model, whether they load or not, 0 or
-    below where they only share a generator. `repeats`: relative difference of the updates when all is done again from
-    a fresh copy.
-
-    `crossed`: entries that came back as another entry of the same shape was sent (M06): entry -> that other.
-    `writes`: fit changed the received state itself. `evaluate_writes`: evaluate changed the model it was given;
-    `evaluate_moves`: relative difference of a client's update when evaluate was called before it. `examples_wrong`:
-    client -> (reported, in its data). `shared`: clients whose training used one model object.
-    """
-
-    heeds: Mapping[int, float] = field(default_factory=dict)
-    heeds_error: Mapping[int, float] = field(default_factory=dict)
-    unheeded: tuple[str, ...] = ()
-    follows: Mapping[int, float] = field(default_factory=dict)
-    order: float | None = None
-    order_uploads: Mapping[int, float] = field(default_factory=dict)
-    order_noise: float | None = None
-    leaks: float | None = None
-    carries: float | None = None
-    repeats: float | None = None
-    crossed: Mapping[str, str] = field(default_factory=dict)
-    writes: bool = False
-    evaluate_writes: bool = False
-    evaluate_moves: float | None = None
-    examples_wrong: Mapping[int, tuple[float, int]] = field(default_factory=dict)
-    shared: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

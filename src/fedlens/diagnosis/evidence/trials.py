@@ -47,9 +47,10 @@ class Trials:
     "fewer-steps", "more-steps" (at equal samples), "full-participation", "codec-off", "noise-off", "clip-off",
     "shuffled", "more-rounds", "server-momentum", and so on (M20). `effects`: name -> gain over the reference, paired.
     `best`: highest accuracy that any budget of pooled training reached; `rate`: the local rate of the reference,
-    `best_rate` that of the best of a short search over rates, with `best_rate_outcome`. `whole`: the gain of the
-    re-deal over all of the job's rounds, where the trials are shorter: early in training skewed clients are behind also
-    in jobs that end well; `late`: the reference itself over all of them, where a claim rested on fewer. `chance`: share
+    `best_rate` that of the best of a short search over rates, with `best_rate_outcome`. `whole`: by how
+    much the re-deal ends above the job, or above its reference over all of the job's rounds, where the trials are
+    shorter: early in training skewed clients are behind also in jobs that end well; `whole_rounds`: those that this
+    took; `late`: the reference itself over all of them, where a claim rested on fewer. `chance`: share
     of the largest class in the test set; `error`: standard error of one evaluation. `notes`: what was assumed or left
     out; `unrun`: knobs that time did not allow.
     """
@@ -65,6 +66,7 @@ class Trials:
     best_rate: float | None = None
     best_rate_outcome: Outcome | None = None
     whole: Effect | None = None
+    whole_rounds: int = 0
     late: Outcome | None = None
     chance: float | None = None
     error: float = 0.0

@@ -2,5 +2,5 @@
 
 Knows: how the author's functions are told from others', listened to, and found again by what they gave back.
 Does not know: whether anything is wrong with what they made.
-Offers: Trace (trace), examine_origins (examine), numbers_written (written).
+Offers: Trace (trace), Passing (passing), examine_origins (examine), numbers_written (written).
 """

@@ -21,6 +21,7 @@ import numpy as np
 from fedlens.diagnosis.evidence import Facts, Origins
 from fedlens.diagnosis.origins.frames import is_authors, place
 from fedlens.diagnosis.origins.memory import arrays_in, sources
+from fedlens.diagnosis.origins.passing import Passing
 from fedlens.diagnosis.origins.trace import Trace
 from fedlens.diagnosis.origins.written import numbers_written
 from fedlens.diagnosis.subject.guard import Ailing, guarded
@@ -228,30 +229,37 @@ def _stages(patient: Patient, trace: Trace, home: _Home) -> dict[str, str]:
     passed = {name for name, code in codes.items() if code is not None and home.adapts(code)}
     if not passed or all(home.adapts(code) for code in trace.order if home.holds(code)):
         return {}
-    played = _played(patient, trace, home, passed)
+    found = dict(_played(patient, trace, home, passed))
     return {
         name: place((worker, worker.co_firstlineno))
-        for name, worker in played
-        if worker is not None and not home.adapts(worker)
+        for name, worker in found.items()
+        if worker is not None and home.holds(worker) and not home.adapts(worker)
     }
 
 
 def _played(patient: Patient, trace: Trace, home: _Home, passed: set[str]) -> Iterator[tuple[str, CodeType | None]]:
-    """Of the stages in `passed`, called once in the order of a round, which function works longest. A failure is told
-    of where the stage is examined."""
+    """Of the stages in `passed`, called once in the order of a round, who does the work: the function that works
+    longest or, where it can be told, who gave back what the stage is about; and who loads what a client is sent
+    ("load") and makes its optimiser ("optimizer"). A failure is told of where the stage is examined."""
 
-    def worker(call: Callable[..., Any], *given: Any) -> tuple[CodeType | None, Any]:
+    def worker(call: Callable[..., Any], *given: Any) -> tuple[CodeType | None, Any, Passing]:
         before, told = dict(trace.seconds), None
+        trace.passing = heard = Passing()
         with suppress(Ailing), trace.listening():
             told = call(*given)
-        return next(iter(_workers(trace, before, home)), None), told
+        trace.passing = None
+        return next(iter(_workers(trace, before, home)), None), told, heard
 
-    found, asked = worker(patient.sample, 1)
+    found, asked, _ = worker(patient.sample, 1)
     yield "sample", found
     if passed & {"fit", "aggregate"} and asked:
-        found, sent = worker(patient.fit, asked[0], patient.init, 1)
+        found, sent, heard = worker(patient.fit, asked[0], patient.init, 1)
         yield "fit", found
+        yield "load", next(iter(heard.loaders), None)
+        yield "optimizer", next(iter(heard.optimizers), None)
         if sent is not None:
-            yield "aggregate", worker(patient.aggregate, patient.init, [sent] * len(asked), 1)[0]
+            found, _, heard = worker(patient.aggregate, patient.init, [sent] * len(asked), 1)
+            yield "aggregate", heard.who_weighs(len(asked)) or found
     if "evaluate" in passed:
-        yield "evaluate", worker(patient.evaluate, patient.init, 1)[0]
+        found, told, heard = worker(patient.evaluate, patient.init, 1)
+        yield "evaluate", (heard.who_told(told) if told else None) or found

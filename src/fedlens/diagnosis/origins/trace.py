@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fedlens.diagnosis.origins.frames import is_authors
 from fedlens.diagnosis.origins.memory import arrays_in, memory_of, positions_in
+from fedlens.diagnosis.origins.passing import Passing
 
 CALLS = 500_000  # after so many calls, about half a second of listening, nothing more is heard
 LOOKING = 0.3  # seconds that looking through values may take in all
@@ -40,7 +41,8 @@ class _Call:
 
 class Trace:
     """What was heard of the author's functions. `order`: their code, in the order of their first calls; `seconds`:
-    that each worked itself; `deals`: who gave back lists of positions, and their lengths.
+    that each worked itself; `deals`: who gave back lists of positions, and their lengths; `passing`: what is handed on,
+    where somebody wants to hear it.
 
     Only plain Python calls of the listening thread are heard, and nothing is while somebody else traces (a debugger).
     """
@@ -49,6 +51,7 @@ class Trace:
         self.order: dict[CodeType, None] = {}
         self.seconds: dict[CodeType, float] = defaultdict(float)
         self.deals: list[tuple[CodeType, tuple[int, ...]]] = []
+        self.passing: Passing | None = None
         self._made: dict[int, _Made] = {}
         self._calls: list[_Call] = []
         self._heard, self._looking = 0, 0.0
@@ -100,6 +103,8 @@ class Trace:
             return None
         frame.f_trace_lines = False
         self.order.setdefault(frame.f_code)
+        if self.passing is not None and not self._calls:
+            self.passing.begun(_arguments(frame))
         self._calls.append(_Call(frame))
         return self._within
 
@@ -125,8 +130,9 @@ class Trace:
             self._calls[-1].inner += spent
 
     def _remember(self, frame: FrameType, given: Any) -> None:
-        code, local = frame.f_code, frame.f_locals
-        arguments = [local.get(name) for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]]
+        code, arguments = frame.f_code, _arguments(frame)
+        if self.passing is not None:
+            self.passing.ended(code, arguments, given)
         if code.co_name == "__init__" and arguments:
             given = getattr(arguments.pop(0), "__dict__", {})
         elif code.co_name == "<module>":
@@ -148,3 +154,8 @@ class Trace:
             codes.append(code)
         if all(owner() is not array for owner in known.owners[-8:]):
             known.owners.append(weakref.ref(array))
+
+
+def _arguments(frame: FrameType) -> list[Any]:
+    code = frame.f_code
+    return [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]]

@@ -25,6 +25,7 @@ from fedlens.diagnosis.subject.patient import Patient, Sent, Subject
 ROUND = 1
 SLOW = 0.02  # seconds to make a job, which is made for each of some 20 experiments
 MOST = 10  # clients that are visited where uploads name their client
+FEWEST, BEYOND = 3, 2  # the least cohort that is made up, and by how many clients one may be larger than planned
 NOTHING = 0.02  # of the model's own coefficient
 
 
@@ -129,7 +130,7 @@ def _opened(subject: Subject, facts: Facts) -> _Opened:
     if not _names_client(first.raw, second.raw, asked[:2]):
         return alone
     others = [client for client in range(patient.clients) if client not in asked]
-    all_of_them = (*asked, *others)[: max(MOST, min(facts.cohort, 3 * MOST)) + 1]
+    all_of_them = (*asked, *others)[: max(FEWEST, min(facts.cohort, 3 * MOST)) + BEYOND]
     likes = {asked[0]: first.raw, asked[1]: second.raw}
     for client in all_of_them[2:]:
         with suppress(Ailing):

@@ -46,6 +46,7 @@ def examine_data(subject: Subject, facts: Facts, most: int = 50) -> DataAudit:
         test_size=len(test) if test is not None else None,
         test_counts=tuple(counts_of(test.labels, classes).tolist()) if test is not None else (),
         apart=compared.apart,
+        nearest=compared.nearest,
         scaled=compared.scaled,
         clusters=compared.clusters,
         mismatch=compared.mismatch,

@@ -16,6 +16,7 @@ from fedlens.diagnosis.evidence import Evaluating, Facts
 from fedlens.diagnosis.examiner import Examiner, two_columns
 from fedlens.diagnosis.forensics import is_accuracy, precision, quantum, standing
 from fedlens.diagnosis.job import State
+from fedlens.diagnosis.probes.asked import listened
 from fedlens.diagnosis.probes.comparing import (
     Candidate,
     batch_means,
@@ -76,13 +77,14 @@ def examine_evaluating(
     kept = [at for at, one in enumerate(told) if math.isfinite(one.get(metric, math.nan))]
     raw = [float(told[at][metric]) for at in kept]
     patient.seed += 1
-    again = patient.evaluate(states[-1][1], states[-1][0])
+    again, label_sets, training = listened(patient, states[-1][1], states[-1][0])
     unit = 100.0 if max(raw) > 1.0 + 1e-6 else 1.0
     steady = _apart(fresh[-1], again, metric) / unit
     values = [value / unit for value in raw]
     error = precision(raw) / unit
     where = facts.where.get("evaluate", "")
     found = Evaluating(metric=metric, reported=tuple(raw), measured=(), steady=steady, where=where)
+    found = replace(found, training=training, label_sets=label_sets)
     if examiner is None:
         return replace(found, quantum=quantum(values, error), remembers=_same_throughout(fresh, states))
     compared = _measured(examiner, [states[at] for at in kept], raw, unit)

@@ -251,6 +251,9 @@ def _grid(plan: _Plan, reading: Reading, parts: Sequence[Part]) -> float:
         for values in (part.after, part.after - part.before):
             if not part.kept and (step := grid_of(values, 4 * part.rounding / len(part.moves) ** 0.5)):
                 return step
+    rounded = not (reading.solved.clean or reading.solved.sources or reading.noise)
+    if rounded and (step := tried(lambda: experiments.stepped(plan.bench, reading.cohort, plan.names))):
+        return step
     large = make_cohort(plan.form, len(reading.cohort.uploads), size=20.0)
     try:
         result = plan.bench(large)

@@ -10,7 +10,9 @@ from typing import Literal, NamedTuple
 import torch
 
 from fedlens.diagnosis.job import State, Upload
+from fedlens.diagnosis.reduction.coefficients import parts_of
 from fedlens.diagnosis.reduction.cohort import Cohort, looked_at
+from fedlens.diagnosis.reduction.rules import grid_of
 from fedlens.diagnosis.subject.guard import Ailing
 
 
@@ -81,6 +83,18 @@ def copies(bench: Bench, cohort: Cohort, ruler: Ruler, rate: float, clip: float 
         sent, before = cohort.uploads[0].state[name].double(), current[name].double()
         wanted[name] = before + rate * (sent - before if cohort.form.payload == "weights" else sent)
     return ruler.apart(result, wanted)
+
+
+def stepped(bench: Bench, cohort: Cohort, names: Sequence[str]) -> float:
+    """The grid on which the result of one upload lies, listed as often as there are uploads, where each is rounded by a
+    step of its own that no mean of several shows; 0: on none."""
+    same = cohort.listed([0] * len(cohort.uploads), [upload.examples for upload in cohort.uploads])
+    for part in parts_of(same, bench(same), names):
+        slack = 4 * part.rounding / len(part.moves) ** 0.5
+        for values in (part.after, part.after - part.before):
+            if not part.kept and (step := grid_of(values, slack)):
+                return step
+    return 0.0
 
 
 def again(bench: Bench, cohort: Cohort, result: State, ruler: Ruler) -> float:

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from fedlens.diagnosis.examiner import Examiner
 from fedlens.diagnosis.job import OPTIONAL, Declared, State
+from fedlens.diagnosis.repair.remedies import REMEDIES
+from fedlens.diagnosis.repair.sending import fraction
+from fedlens.diagnosis.repair.starting import first_model
 from fedlens.diagnosis.subject.forms import read_state, read_upload
 from fedlens.diagnosis.subject.patient import Sent, Subject
 from fedlens.diagnosis.trials.case import NOTHING, Case, Correction
-from fedlens.diagnosis.trials.cures import ADAM, CURES, MOMENTUM
+from fedlens.diagnosis.trials.cures import ADAM, MOMENTUM
 from fedlens.diagnosis.trials.lend import tested_on_few
 from fedlens.diagnosis.trials.own import Make
 from fedlens.diagnosis.trials.parts import authors
@@ -32,7 +35,8 @@ class MendedJob:
     def __init__(self, case: Case, make: Make, put_right: Correction, seed: int, metric: str = "") -> None:
         self.given = (case, make, put_right, seed, metric)
         self.patient = case.subject.fresh(seed)
-        self.parts, own = make(self.patient, seed), authors(self.patient)
+        own, anew = authors(self.patient), case.finding.treatment == "fresh-start"
+        self.parts = own if anew else make(self.patient, seed)  # who is given the new first model needs nothing else
         self.without = frozenset(case.finding.clients if case.finding.treatment == "drop-clients" else ())
         self.whom = [client for client in range(self.patient.clients) if client not in self.without]
         self.clients, self.rounds = len(self.whom), self.patient.rounds
@@ -40,7 +44,7 @@ class MendedJob:
         self.declared = declared(case, put_right)
         job, same = self.patient.job, not self.without
         # Partial functions have no line of their own: nothing found in the doctor's parts is told as the author's.
-        self.init: Any = job.init
+        self.init: Any = partial(self._first_model, seed) if anew else job.init
         self.sample: Any = job.sample if same and self.parts.sample == own.sample else partial(self._sample)
         self.fit: Any = job.fit if same and self.parts.fit == own.fit else partial(self._fit)
         self.aggregate: Any = job.aggregate if self.parts.aggregate == own.aggregate else partial(self._aggregate)
@@ -54,6 +58,9 @@ class MendedJob:
 
     def __deepcopy__(self, memo: object) -> MendedJob:
         return MendedJob(*self.given)
+
+    def _first_model(self, seed: int) -> Any:
+        return self.patient.written(first_model(self.patient, seed))
 
     def _sample(self, round: int) -> list[int]:
         return [self.whom.index(client) for client in self.parts.sample(round) if client not in self.without]
@@ -86,8 +93,8 @@ def mended(case: Case, metric: str = "") -> Subject | None:
     name = case.finding.treatment.partition("=")[0]
     make: Make | None = (lambda patient, seed: authors(patient)) if metric else None
     put_right: Correction | None = NOTHING
-    if name in CURES:
-        cure = CURES[name]
+    if name in REMEDIES:
+        cure = REMEDIES[name]
         make = cure.make(case)
         put_right = NOTHING if cure.put_right is None or name == "drop-clients" else cure.put_right(case)
     if make is None or put_right is None:
@@ -119,4 +126,6 @@ def declared(case: Case, put_right: Correction) -> Declared:
         said = dataclasses.replace(said, server_optimizer="adam", server_lr=float(value or ADAM))
     if name == "feedback":
         said = dataclasses.replace(said, codec=said.codec or "topk", stateful=True)
+    if name == "bytes":
+        said = dataclasses.replace(said, codec=f"topk:{fraction(case) or 1:g}", stateful=True)
     return said

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fedlens.diagnosis.evidence import Outcome
 from fedlens.diagnosis.finding import Finding
+from fedlens.diagnosis.repair.health import Side
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,10 @@ class Treated:
 
     `before`, `after`: the job as it is and treated, over the same seeds. `reference`: the accuracy that could be had,
     of `against`. `recovered`: (after - before) / (reference - before), nan where the job lacks nothing; `share`: 95% of
-    it. `interval`: 95% of the gain after - before, paired by seed. `verified`: the interval excludes 0 and the gain is
-    more than a point; of faults that cost no accuracy: what was broken holds. `change`: what was done. `remains`: what
-    the changed job lacks still, and `further`: what an examination of it finds; "" and () where there was none.
+    it. `interval`: 95% of the gain after - before, paired by seed. `verified`: the interval excludes 0, the gain is
+    more than a point, what was exactly broken is not found again, and nothing `beside` accuracy is spoiled; of faults
+    that cost no accuracy: what was broken holds. `change`: what was done. `remains`: what the changed job lacks still,
+    and `further`: what an examination of it finds; "" and () where there was none.
     """
 
     finding: Finding
@@ -33,6 +35,7 @@ class Treated:
     share: tuple[float, float] = (math.nan, math.nan)
     remains: str = ""
     further: tuple[Finding, ...] = ()
+    beside: tuple[Side, ...] = ()
 
 
 def percent(value: float) -> str:

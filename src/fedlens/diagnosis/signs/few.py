@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from fedlens.diagnosis.evidence import Evidence, Visit, Watched
-from fedlens.diagnosis.finding import Finding
+from fedlens.diagnosis.evidence import Evidence, Round, Visit, Watched
+from fedlens.diagnosis.finding import Finding, Sign
 from fedlens.diagnosis.signs.reading import lost, place, visits
+from fedlens.seeds import generator
 
 FAILS = 0.15  # accuracy below the reference
 HARM = -0.1  # nats that a client's own loss rises by its training
 HOSTILE = ("attack", "byzant", "malicious", "advers", "poison")  # in the names of what an author says beside
 FEW = 0.4  # of the clients seen: more are no exception
+LATE = 3  # visits of late rounds, from which some can be told from the others
 T = TypeVar("T")
 
 
@@ -56,11 +58,32 @@ def rarely_seen(e: Evidence, findings: Sequence[Finding]) -> tuple[int, ...]:
 
 
 def unseen(e: Evidence) -> tuple[int, ...]:
-    """Clients that no round played has asked, where the plan asks everybody in the end."""
+    """Clients to visit in a late round, before which nothing says that they change: those that no round played has
+    asked, where the plan asks everybody in the end, and then the others. Nobody where all rounds were played."""
     p, seen = e.participation, {visit.client for visit in visits(e)} | {c for one in e.rounds for c in one.asked}
-    if p is None or p.distinct < e.facts.clients:
+    if p is None or p.distinct < e.facts.clients or len(e.rounds) >= e.facts.rounds:
         return ()
-    return tuple(client for client in range(e.facts.clients) if client not in seen)
+    mixed = generator(0, "late").permutation(e.facts.clients).tolist()
+    return tuple(sorted(mixed, key=lambda client: client in seen))
+
+
+def late(e: Evidence) -> Evidence | None:
+    """`e` with its visits of late rounds alone, as those of one round; None: they are too few."""
+    if len(e.beside) < LATE:
+        return None
+    asked = tuple(visit.client for visit in e.beside)
+    last = Round(number=e.facts.rounds, asked=asked, visits=e.beside, wanted=())
+    return replace(e, rounds=(last,), beside=())
+
+
+def first_or_late(e: Evidence, told: Sign) -> Finding | None:
+    """What `told` says of all visits or, where that is nothing, of some clients in late rounds alone: until then they
+    may have been sound."""
+    found, then = told(e), late(e)
+    if found is not None or then is None:
+        return found
+    found = told(then)
+    return found if found is not None and found.clients else None
 
 
 def withstood(e: Evidence) -> bool:

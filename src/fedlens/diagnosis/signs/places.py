@@ -29,13 +29,16 @@ STAGES = {
     "V": "aggregate",
     "X": "fit",
 }
+# What is a matter of a part of a client's work, where somebody does that part alone.
+CLOSER = {"B1": "load", "A11": "load", "O3": "optimizer", "O4": "optimizer"}
 OF_MODEL = frozenset({"L4", "H7"})
 NOWHERE = frozenset({"P1", "C1", "E7", "O7", "S4", "N2"})  # no line of code is wrong
 
 
 def placed(e: Evidence, finding: Finding) -> Finding:
     """`finding` with the line of the author's code that it is about, as far as that is known."""
-    where = _of_data(e, finding) or _of_number(e, finding) or finding.where or _of_stage(e, finding.cause)
+    closer = place(e, CLOSER.get(finding.cause, "")) if finding.where == place(e, "fit") else ""
+    where = closer or _of_data(e, finding) or _of_number(e, finding) or finding.where or _of_stage(e, finding.cause)
     return finding if where == finding.where else replace(finding, where=where)
 
 

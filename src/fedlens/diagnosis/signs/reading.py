@@ -93,10 +93,18 @@ def effect(e: Evidence, name: str) -> Effect | None:
     return None if e.trials is None else e.trials.effects.get(name)
 
 
+def personal(e: Evidence) -> bool:
+    """Whether clients are declared to keep weights of their own, a head for instance: what is sent is no whole model
+    then, and its accuracy says nothing of the job. Scales and biases of norm layers are no such weights."""
+    entries, said = e.facts.entries.items(), e.facts.declared
+    return any(entry.kind == "parameter" and len(entry.shape) > 1 and said.stays(name) for name, entry in entries)
+
+
 def ahead(e: Evidence, name: str) -> float | None:
-    """By how much the trial `name` is above the job; one that ended in NaN has accuracy 0."""
+    """By how much the trial `name` is above the job; one that ended in NaN has accuracy 0. None: not tried, or nothing
+    that accuracies of the model that is sent could tell."""
     job, other = outcome(e, "job"), outcome(e, name)
-    if job is None or other is None:
+    if job is None or other is None or personal(e):
         return None
     return other.mean - (job.mean if math.isfinite(job.mean) else 0.0)
 
@@ -140,6 +148,15 @@ def ending(e: Evidence) -> float | None:
     if not (late.finite and math.isfinite(late.mean) and math.isfinite(job.mean)):
         return None
     return late.mean - max(0.0, so_far.mean - job.mean)
+
+
+def dealt_by_chance(e: Evidence) -> bool:
+    """Whether the deal is one that chance gives, by labels and by inputs: then to deal again changes nothing."""
+    data, labels = e.data, e.labels
+    if data is None or labels is None or labels.mapped or labels.noisy or data.apart or data.scaled or data.empty:
+        return False
+    high = data.skew_null + 2 * (data.skew_high - data.skew_null)  # one random deal in a thousand is above
+    return data.clusters == 1 and data.skew <= high
 
 
 def lasting(e: Evidence) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from fedlens.diagnosis.evidence import Evidence
-from fedlens.diagnosis.signs.reading import ending, noise, outcome
+from fedlens.diagnosis.signs.reading import ending, noise, outcome, personal
 
 PACE = 3  # rounds over which the job's pace is measured
 NEAR = 0.05  # accuracy below the ceiling that counts as there
@@ -32,9 +32,10 @@ def ceiling(e: Evidence) -> float | None:
 
 
 def misses(e: Evidence) -> float:
-    """By how much the job stays below the ceiling, in accuracy; 0 where one of them is unknown."""
+    """By how much the job stays below the ceiling, in accuracy; 0 where one of them is unknown, or where the model that
+    is sent is no whole one."""
     here, there = reached(e), ceiling(e)
-    if here is None or there is None:
+    if here is None or there is None or personal(e):
         return 0.0
     return there if math.isnan(here) else max(0.0, there - here)
 

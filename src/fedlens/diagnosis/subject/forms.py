@@ -60,7 +60,9 @@ def read_state(raw: Any, names: Sequence[str] = ()) -> dict[str, Tensor]:
 def write_state(state: State, like: Any) -> Any:
     """`state` in the form of `like`: fresh tensors or arrays that nobody else holds."""
     if isinstance(like, nn.Module):
-        return {name: value.clone() for name, value in state.items()}
+        made = copy.deepcopy(like)
+        made.load_state_dict({name: value.clone() for name, value in state.items()}, strict=False)
+        return made
     if isinstance(like, Mapping):
         first = next(iter(like.values()), torch.zeros(0))
         return _mapping(like, {name: _alike(value, like.get(name, first)) for name, value in state.items()})

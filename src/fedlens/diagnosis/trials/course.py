@@ -24,6 +24,7 @@ from fedlens.runs.loop import advance
 LAST = 5  # evaluations in a score, at most
 ALONE = "more than 1 value per channel"  # what batch norm says of a batch of one
 Twin = Callable[[Federation], Federation]
+Until = Callable[[Sequence[float]], bool]
 
 
 class Course(NamedTuple):
@@ -46,7 +47,7 @@ class Course(NamedTuple):
 
 def in_score(rounds: int) -> int:
     """How many of the last evaluations make a score."""
-    return min(LAST, max(1, rounds // 4))
+    return min(LAST, max(1, rounds // 3))
 
 
 def due(rounds: int) -> frozenset[int]:
@@ -54,6 +55,11 @@ def due(rounds: int) -> frozenset[int]:
     return frozenset(range(max(1, rounds // 8), rounds + 1, max(1, rounds // 8))) | frozenset(
         range(rounds - in_score(rounds) + 1, rounds + 1)
     )
+
+
+def never(found: Sequence[float]) -> bool:
+    """Go on to the end."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -91,21 +97,22 @@ def taught(federation: Federation, lent: Lent) -> Federation:
     return dataclasses.replace(federation, engine=dataclasses.replace(federation.engine, trainer=trainer))
 
 
-def run(setup: Setup) -> Course:
-    """The course of a setup. Raises ConfigurationError where it cannot be run at all.
+def run(setup: Setup, until: Until = never) -> Course:
+    """The course of a setup, to the end or `until` its accuracies so far are enough. Raises ConfigurationError where it
+    cannot be run at all.
 
     Authors leave out batches of one, in which batch norm finds nothing to normalise by: there it then uses its running
     statistics.
     """
     try:
-        return _run(setup)
+        return _run(setup, until)
     except RunError as error:
         if ALONE not in str(error):
             raise
-        return _run(setup.on(spared(setup.lent.module)))
+        return _run(setup.on(spared(setup.lent.module)), until)
 
 
-def _run(setup: Setup) -> Course:
+def _run(setup: Setup, until: Until) -> Course:
     federation, found = federation_of(setup), list[float]()
     rounds = federation.plan.rounds
     wanted = due(rounds)
@@ -115,6 +122,9 @@ def _run(setup: Setup) -> Course:
                 if not bool(torch.isfinite(state.tree.vector).all()):
                     return diverged(found, rounds, setup.chance)
                 found.append(setup.examiner.exam(state.tree.state_dict()).accuracy)
+                if until(found):
+                    rounds = state.round
+                    break
     except RunError as error:
         if error.problems[0].what == "local training failed":
             raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fedlens.diagnosis.evidence import Effect, Facts, Outcome, Round, Trials
@@ -19,6 +21,9 @@ from fedlens.errors import ConfigurationError, FedlensError
 
 LADDER = "best-rate"  # among the wanted: a search over rates
 LADDER_COST = 6.0  # in courses of the reference: a short run for each rung, the best few at length
+DOUBT = 3.0  # times what a gain needs to be clear: beyond, one seed is enough
+ENOUGH = 0.1  # accuracy by which the re-deal is ahead of the job's end when its other rounds are left out
+LOOKS = 2  # evaluations that must say so
 POOLED = ("pooled-samples", "pooled-depth", "pooled-wall", "pooled-best-rate")
 
 
@@ -34,7 +39,8 @@ def run_trials(
     ran: Ran | None = None,
 ) -> Trials:
     """The reference for `length` rounds, and those of the `wanted` knobs (KNOBS, "best-rate") that `budget` seconds
-    allow. Where they do not allow all seeds, fewer are taken.
+    allow: all with the first seed, and those of which it leaves in doubt whether they gain with the others, if all of
+    those can be.
 
     Raises ConfigurationError where the job lends no data or network, Ailing where its code fails.
     """
@@ -43,9 +49,10 @@ def run_trials(
         raise ConfigurationError("no such trial", where="trials", seen=", ".join(unknown), do=", ".join(KNOBS))
     assumed = reference_settings(facts, rounds)
     bench = _Bench(subject, facts, assumed, length, tuple(seeds), time.monotonic() + budget, ran or Ran())
-    bench.refer(wanted)
+    bench.refer()
     for name in sorted(wanted, key=bench.cost):
         bench.attempt(name)
+    bench.make_sure()
     return bench.trials()
 
 
@@ -63,6 +70,11 @@ def reference_setup(ward: Ward, facts: Facts, assumed: Assumed, rounds: int, see
     return Setup(made, lent, ward.examiner, ward.chance), notes
 
 
+def in_doubt(seen: Effect) -> bool:
+    """Whether other seeds might tell another story of a gain that was seen with one."""
+    return seen.n == 1 and 0.0 < seen.gain < DOUBT * max(0.01, 2 * seen.error)
+
+
 @dataclass
 class Ran:
     """Courses that were run for one job and length, by knob ("": the reference) and seed, so that none is run twice.
@@ -73,6 +85,31 @@ class Ran:
     seconds: float = 0.0
     tested: int = 1
     chance: float = 0.0
+
+
+def reference_to_the_end(ran: Ran, rounds: int) -> Outcome:
+    """The reference that `ran`, over `rounds`, with its first seed."""
+    return outcome([run(_longer(ran, rounds))], 1.0)
+
+
+def dealt_to_the_end(ran: Ran, rounds: int, end: float) -> tuple[Effect, int]:
+    """By how much the re-deal ends above `end`, the accuracy that the job or its reference ends with, and after how
+    many of the `rounds`: where it is far ahead of the end early, the rest of them would not say more."""
+
+    def enough(found: Sequence[float]) -> bool:
+        return len(found) >= LOOKS and statistics.fmean(found[-LOOKS:]) > end + ENOUGH
+
+    setup = KNOBS["iid"].turn(_longer(ran, rounds))
+    assert setup is not None  # any deal can be dealt again
+    dealt = run(setup, enough)
+    if dealt.rounds < rounds:
+        dealt = dealt._replace(accuracies=dealt.accuracies[-LOOKS:])
+    return effect([dealt], [Course((end,), rounds)], ran.tested), dealt.rounds
+
+
+def _longer(ran: Ran, rounds: int) -> Setup:
+    first = next(iter(ran.setups.values()))
+    return first.with_(rounds=rounds, evaluate_every=rounds)
 
 
 @dataclass
@@ -93,18 +130,10 @@ class _Bench:
     notes: list[str] = field(default_factory=list)
     unrun: list[str] = field(default_factory=list)
 
-    def refer(self, wanted: Sequence[str]) -> None:
-        """Run the reference, for as many seeds as leave time for what is `wanted`."""
+    def refer(self) -> None:
+        """Run the reference, with the first seed."""
         self.notes += self.assumed.notes
         self._run_reference(self.seeds[0], first=True)
-        each = 1 + sum(self.cost(name) for name in wanted if name != LADDER)
-        affordable = (self.ends - time.monotonic()) / max(self.ran.seconds, 1e-3) + 1
-        seeds = max(1, min(len(self.seeds), int((affordable - LADDER_COST * (LADDER in wanted)) / each)))
-        if seeds < len(self.seeds):
-            self.notes.append(f"{seeds} of {len(self.seeds)} seeds were run: time did not allow more")
-        self.seeds = self.seeds[:seeds]
-        for seed in self.seeds[1:]:
-            self._run_reference(seed)
 
     def _run_reference(self, seed: int, first: bool = False) -> None:
         if seed in self.ran.setups:
@@ -127,33 +156,48 @@ class _Bench:
         return LADDER_COST if name == LADDER else KNOBS[name].cost(self.ran.setups[self.seeds[0]])
 
     def attempt(self, name: str) -> None:
-        """Turn a knob, if there is time for it and something to turn."""
-        left = 1 if name == LADDER else sum((name, seed) not in self.ran.courses for seed in self.seeds)
-        spent = left * self.cost(name) * self.ran.seconds
-        if time.monotonic() + spent > self.ends:
+        """Turn a knob with the first seed, if there is time for it and something to turn."""
+        spent = 0.0 if (name, self.seeds[0]) in self.ran.courses else self.cost(name) * self.ran.seconds
+        if spent and time.monotonic() + spent > self.ends:
             self.unrun.append(name)
             return
         try:
             if name == LADDER:
                 self._climb()
             else:
-                self._turn(name)
+                self._turn(name, self.seeds[:1])
         except FedlensError as error:
             self.notes.append(f"{name}: {error.problems[0].what}")
 
-    def _turn(self, name: str) -> None:
-        turned = [KNOBS[name].turn(self.ran.setups[seed]) for seed in self.seeds]
-        setups = [setup for setup in turned if setup is not None]
-        if len(setups) < len(self.seeds):
-            return
+    def make_sure(self) -> None:
+        """Turn what one seed leaves in doubt with the other seeds too, the likeliest first."""
+        knobs = [name for name in self.effects if name in KNOBS and name not in POOLED]
+        doubtful = [name for name in knobs if in_doubt(self.effects[name])]
+        for name in sorted(doubtful, key=lambda name: -self.effects[name].gain / self.effects[name].error):
+            missing = [
+                (knob, seed) for seed in self.seeds for knob in ("", name) if (knob, seed) not in self.ran.courses
+            ]
+            spent = sum(self.cost(knob) if knob else 1.0 for knob, _ in missing) * self.ran.seconds
+            if time.monotonic() + spent > self.ends:
+                self.notes.append(f"{name}: one of {len(self.seeds)} seeds was run, time did not allow more")
+                continue
+            with suppress(FedlensError):  # what one seed said stays
+                for seed in self.seeds[len(self.plain) :]:
+                    self._run_reference(seed)
+                self._turn(name, self.seeds)
+
+    def _turn(self, name: str, seeds: Sequence[int]) -> None:
         courses = self.ran.courses
-        for seed, setup in zip(self.seeds, setups, strict=True):
+        for seed in seeds:
             if (name, seed) not in courses:
+                setup = KNOBS[name].turn(self.ran.setups[seed])
+                if setup is None:
+                    return
                 courses[name, seed] = run(setup)
-        self._record(name, [courses[name, seed] for seed in self.seeds], self.cost(name))
+        self._record(name, [courses[name, seed] for seed in seeds], self.cost(name))
 
     def _climb(self) -> None:
-        first, *others = self.seeds
+        first = self.seeds[0]
 
         def over() -> bool:
             return time.monotonic() + self.ran.seconds > self.ends
@@ -161,9 +205,9 @@ class _Bench:
         rate, course = best_rate(self.ran.setups[first], self.plain[0], self.ran.tested, over)
         self.rate = rate
         if rate == self.assumed.local.lr:
-            self._record(LADDER, self.plain, LADDER_COST)
+            self._record(LADDER, self.plain[:1], LADDER_COST)
             return
-        self._record(LADDER, [course, *(run(at_rate(self.ran.setups[seed], rate)) for seed in others)], LADDER_COST)
+        self._record(LADDER, [course], LADDER_COST)
         pooled = KNOBS["pooled-samples"].turn(at_rate(self.ran.setups[first], rate))
         if pooled is not None and not over():
             self._record("pooled-best-rate", [run(pooled)], 1.0)
@@ -171,7 +215,7 @@ class _Bench:
     def _record(self, name: str, courses: Sequence[Course], cost: float) -> None:
         share = len(courses) * self.length / max(1, self.facts.rounds)
         self.knobs[name] = outcome(courses, cost * share)
-        self.effects[name] = effect(courses, self.plain, self.ran.tested)
+        self.effects[name] = effect(courses, self.plain[: len(courses)], self.ran.tested)
 
     def trials(self) -> Trials:
         """Everything that was found."""

@@ -35,14 +35,21 @@ class Root:
         self.first: Tensor | None = None
         self.last: Tensor | None = None
         self.pending: tuple[Tensor | None, tuple[int, ...]] | None = None
+        self.calls = 0
 
     def heard(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """The network is about to be called; only a backward call will tell whether this is training."""
         off = tuple(place for place, (_, part) in enumerate(self.switches) if not part.training)
         self.pending = _first_tensor((*args, *kwargs.values())), off
+        self.calls += 1
+
+    def only(self) -> Tensor | None:
+        """What went into the network, if it was called once since the last backward call; else None."""
+        return self.pending[0] if self.pending is not None and self.calls == 1 else None
 
     def commit(self, steps: int, backwards: int) -> bool:
         """The pass before this backward call, if there was any, was one of training."""
+        self.calls = 0
         if self.pending is None:
             return False
         given, off = self.pending

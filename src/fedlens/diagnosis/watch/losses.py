@@ -34,6 +34,8 @@ BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 LOOKS = 3  # calls whose rows are looked at
 MOST = 200_000  # labels that are kept
 WIDEST = 1_000  # classes up to which the order of labels is measured
+BY_NUMBER = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")  # PyTorch spreads what these are given first
+LABELLED = 2  # ranks of losses below this are given labels
 Key = tuple[str, CodeType | None, int]
 
 
@@ -53,6 +55,7 @@ class Heard:
     targets: list[Tensor] = field(default_factory=list)
     probabilities: list[bool] = field(default_factory=list)
     logits: list[bool] = field(default_factory=list)
+    spread: list[bool] = field(default_factory=list)
 
 
 class Losses:
@@ -61,6 +64,7 @@ class Losses:
     def __init__(self) -> None:
         self.lines: dict[Key, Heard] = {}
         self.pending: dict[Key, tuple[Heard, Tensor, Tensor]] = {}
+        self.again: set[Key] = set()
         self.teachers = Teachers()
 
     def heard(self, name: str, args: Sequence[Any]) -> Heard | None:
@@ -75,8 +79,21 @@ class Losses:
             line = self.lines[key] = _opened(name, place(frame), args)
         if len(line.probabilities) < LOOKS:
             _look(line, given.detach())
+        if name in BY_NUMBER:
+            line.spread.append(_spread(given) and _spread(target) and given.stride() != target.stride())
+        self.again |= self.pending.keys() & {key}
         self.pending[key] = line, given.detach(), target.detach()
         return line
+
+    def only(self) -> Tensor | None:
+        """The labels [N] of what is pending, if one loss alone was given labels, once; else None."""
+        labelled = [(key, target) for key, (line, _, target) in self.pending.items() if line.rank < LABELLED]
+        if len(labelled) != 1 or labelled[0][0] in self.again:
+            return None
+        target = labelled[0][1]
+        if target.is_floating_point():
+            return target.argmax(1) if target.dim() == 2 and target.shape[1] > 1 and hot(target) else None
+        return target.reshape(-1) if target.numel() == len(target) else None
 
     def commit(self) -> None:
         """What was pending was training."""
@@ -90,6 +107,7 @@ class Losses:
                 line.targets.append(kept)
                 line.kept += kept.numel() if kept.dim() == 1 else len(kept)
         self.pending.clear()
+        self.again.clear()
 
     def main(self) -> Heard | None:
         """The one that sees the labels; before any backward call, what was called at all."""
@@ -111,6 +129,8 @@ def told(line: Heard) -> dict[str, Any]:
         fields["probabilities"] = all(line.probabilities)
     if line.logits:
         fields["logits"] = all(line.logits)
+    if line.spread:
+        fields["spread"] = all(line.spread)
     batches, ignored = _labels(line)
     every = np.concatenate(batches) if batches else np.zeros(0, np.int64)
     fields["ignored"] = ignored
@@ -158,6 +178,11 @@ def _opened(name: str, where: str, args: Sequence[Any]) -> Heard:
     if name in BINARY and given.dim() > 1:
         outputs = int(given.shape[1])
     return Heard(name, where, _rank(name, target), reduction, outputs, ignore)
+
+
+def _spread(given: Tensor) -> bool:
+    """Whether numbers are repeated along an axis without being copied."""
+    return any(size > 1 and not stride for size, stride in zip(given.shape, given.stride(), strict=True))
 
 
 def _rank(name: str, target: Tensor) -> int:

@@ -29,10 +29,14 @@ def distance(begun: Mapping[int, Begun]) -> float:
 
 
 def pull(begun: Mapping[int, Begun], gradients: Mapping[int, Tensor], added: bool, before: At | None) -> Pull | None:
-    """`gradients` of the term beside w - start; `added`: they are neither scaled nor averaged. None: all are 0."""
+    """`gradients` of the term beside w - start; `added`: they are neither scaled nor averaged. None: all are 0 before
+    any weight has moved, or some are no numbers."""
     there = {key: value.double() for key, value in gradients.items() if key in begun and bool(value.any())}
-    if not there or not all(bool(value.isfinite().all()) for value in there.values()):
+    if not all(bool(value.isfinite().all()) for value in there.values()):
         return None
+    if not there:
+        far = distance({key: begun[key] for key in gradients if key in begun})
+        return Pull(far, math.nan, math.nan, 0.0, 0.0, math.nan, None, added) if far else None
     gone = {key: (begun[key].parameter.detach() - begun[key].start).double() for key in there}
     sizes = {key: value.norm().item() for key, value in there.items()}
     ways = {key: (value * value).sum().item() for key, value in gone.items()}
@@ -50,6 +54,16 @@ def pull(begun: Mapping[int, Begun], gradients: Mapping[int, Tensor], added: boo
         aside=None if before is None else _aside(begun, there, before),
         added=added,
     )
+
+
+def along(gradients: Mapping[int, Tensor], computed: Mapping[int, Tensor | None]) -> float | None:
+    """Cosine of `gradients` with those that were computed for the same parameters; None: one of them is 0."""
+    pairs = [(value, own) for key, value in gradients.items() if (own := computed.get(key)) is not None]
+    if not pairs:
+        return None
+    one, other = (torch.cat([part[at].reshape(-1).double() for part in pairs]) for at in (0, 1))
+    size = (one.norm() * other.norm()).item()
+    return (one @ other).item() / size if 0 < size < math.inf else None
 
 
 def _aside(begun: Mapping[int, Begun], gradients: Mapping[int, Tensor], before: At) -> float | None:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from fedlens.diagnosis.evidence.rounds import Pull
 from fedlens.diagnosis.watch import graphs, pulls
+from fedlens.diagnosis.watch.clips import bounded
 from fedlens.diagnosis.watch.pulls import At
 from fedlens.diagnosis.watch.trained import Begun
 
@@ -33,7 +34,8 @@ class Given(NamedTuple):
 class Terms:
     """One visit's terms. `found`: something besides the supervised loss acts on the weights; `unsure`: it could, in a
     way that is not seen (hooks, optimisers of the author's, gradients that are handed over); `deaf`: not all was heard;
-    `squashed`: the function whose results are taken for logits, or "".
+    `squashed`: the function whose results are taken for logits, or "". `bounded`: steps of those `compared` with the
+    gradient that was computed whose numbers were cut at one bound, by hand or by clip_grad_value_.
     """
 
     def __init__(self) -> None:
@@ -41,6 +43,7 @@ class Terms:
         self.extra: list[tuple[float, float]] = []
         self.pulls: list[Pull] = []
         self.squashed = ""
+        self.bounded, self.compared = 0, 0
         self._losses: deque[Given] = deque(maxlen=HELD + 1)
         self._calls = 0
         self._looked = 0
@@ -106,10 +109,13 @@ class Terms:
             self._in_graph = True
             self._pull(begun, found, added)
 
-    def _pull(self, begun: Mapping[int, Begun], gradients: Mapping[int, Tensor], added: bool) -> None:
+    def _pull(
+        self, begun: Mapping[int, Begun], gradients: Mapping[int, Tensor], added: bool, along: float | None = None
+    ) -> None:
         one = pulls.pull(begun, gradients, added, self._before)
         if one is not None:
-            self.pulls.append(one)
+            self.pulls.append(one._replace(along=along))
+        if one is not None and one.most:
             kept = {key: value.clone() for key, value in gradients.items() if key in begun}
             self._before = At({key: begun[key].parameter.detach().clone() for key in kept}, kept)
 
@@ -125,20 +131,25 @@ class Terms:
         if not self._gradients:
             return
         changed: dict[int, Tensor] = {}
-        rounding = 0.0
+        taken: list[tuple[Tensor, Tensor]] = []
+        sure = True
         for key, kept in self._gradients.items():
             now = begun[key].parameter.grad
             if (now is None) != (kept is None):
                 self.found = True
-            elif now is not None and kept is not None and not torch.equal(now.detach(), kept):
-                changed[key] = now.detach() - kept
-                rounding = max(rounding, torch.finfo(kept.dtype).eps * kept.abs().max().item())
-        self._gradients = {}
+            elif now is not None and kept is not None:
+                taken.append((kept, now.detach()))
+                if not torch.equal(now.detach(), kept):
+                    changed[key] = now.detach() - kept
+                    rounding = torch.finfo(kept.dtype).eps * kept.abs().max().item()
+                    sure &= rounding < ROUNDING * changed[key].double().square().mean().sqrt().item()
+        computed, self._gradients = self._gradients, {}
+        self.compared += 1
         if changed:
             self.found = True
-            least = min(value.double().square().mean().sqrt().item() for value in changed.values())
-            if not self._in_graph and rounding < ROUNDING * least:
-                self._pull(begun, changed, True)
+            self.bounded += bounded(taken)
+            if not self._in_graph and sure:
+                self._pull(begun, changed, True, pulls.along(changed, computed))
 
     def stepped(self, begun: Mapping[int, Begun]) -> None:
         """It has taken it."""
@@ -150,6 +161,8 @@ class Terms:
         if self.deaf:
             return {}
         fields: dict[str, Any] = {"extra": tuple(self.extra), "pulls": tuple(self.pulls), "squashed": self.squashed}
+        if self.bounded:
+            fields["clipped"] = self.bounded / self.compared
         if self.found:
             return fields | {"beside": True}
         sure = by_optimizer and self._far and bool(self._looked) and not self.unsure

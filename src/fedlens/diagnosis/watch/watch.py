@@ -23,6 +23,7 @@ from fedlens.diagnosis.watch.terms import Terms
 from fedlens.diagnosis.watch.trained import Begun
 
 STATISTICS = 3  # backward calls after which running statistics are looked at
+PAIRS, NUMBERS = 512, 2**21  # inputs that are kept beside their labels, and numbers in them
 
 
 class Watch:
@@ -37,12 +38,14 @@ class Watch:
         self.received = {name: value.detach().cpu() for name, value in kept.items() if value.is_floating_point()}
         self.light, self.thread, self.deaf = light, threading.get_ident(), False
         self.seen = False  # whether the last backward call came after a pass of a known network
+        self.pairs: list[tuple[Tensor, Tensor]] = []  # inputs of the first batches, and the labels that the loss had
         self._shapes = {value.shape for value in self.received.values()}
         self._roots: dict[int, Root] = {}
         self._begun: dict[int, Begun] = {}
         self._optimised: set[int] = set()
         self._optimisers: dict[int, Optimizer] = {}
         self._leaves: list[Tensor] = []
+        self._latest: tuple[Sequence[Tensor], Sequence[Tensor | None]] = (), ()
         self._suspects: list[Tensor] | None = None
         self._backwards, self._busy, self._depth = 0, False, 0
         self._steps, self._hand = Steps(), ByHand(())
@@ -76,6 +79,8 @@ class Watch:
             if self._backwards == 1:
                 self._renewed(outputs, inputs)
             self._hand.look()
+        if not self.light:
+            self._pair()
         taken = self._steps.count - (self._depth > 0)
         committed = [root.commit(taken, self._backwards) for root in self._roots.values()]
         self.seen = any(committed)
@@ -92,6 +97,7 @@ class Watch:
         self._busy = False
         self._backwards += 1
         given = {id(one): value for one, value in zip(inputs, gradients or (), strict=False)}
+        self._latest = (inputs, gradients) if gradients is not None and self._hand.renewed else self._latest
         if not self._steps.count and self._hand.watched:
             self._hand.computed([given.get(id(one), one.grad) for one in self._hand.watched])
         if not self._updating and self._backwards <= STATISTICS and any(one.before for one in self._roots.values()):
@@ -150,15 +156,27 @@ class Watch:
         fields: dict[str, Any] = {"start": trained.distance(begun, entries, self.received)}
         fields |= self._told_steps(by_optimizer) | self._told_networks(begun, by_optimizer)
         if returned is not None:
-            fields["sent_back"] = trained.sent_back(begun, entries, self.received, returned)
+            fields["sent_back"] = trained.sent_back(self._ended(begun), entries, self.received, returned)
         if not self.light:
             fields |= self._told_losses(fields) | self._terms.told(by_optimizer) | self._losses.teachers.told()
             called = {id(one.parameter): name for one, name in zip(begun, entries, strict=True) if name}
             fields["unused"] = tuple(self._name(one, names, called) for one in self._suspects or ())
             if returned is not None:
-                fields["outside"] = trained.outside(begun, entries, self.received, returned)
+                fields["outside"] = trained.outside(self._ended(begun), entries, self.received, returned)
                 fields |= self._end.told(begun, entries, self.received, returned)
         return Watched(**fields)
+
+    def _ended(self, begun: list[Begun]) -> list[Begun]:
+        """`begun` with the weights after the last step where they are made anew at every step: its leaves less its
+        gradients at the rate of the first one."""
+        leaves, gradients = self._latest
+        if self._steps.count or not self._hand.rates or len(leaves) != len(begun):
+            return begun
+        rate = self._hand.rates[0]
+        return [
+            Begun(leaf.detach() if gradient is None else leaf.detach() - rate * gradient.detach(), one.start)
+            for one, leaf, gradient in zip(begun, leaves, gradients, strict=True)
+        ]
 
     def _of_terms(self, event: Callable[..., None], *said: Any) -> None:
         """Graphs take any form: where one cannot be read, nothing is said of terms, and the rest is heard on."""
@@ -167,6 +185,16 @@ class Watch:
                 event(*said)
             except Exception:
                 self._terms.deaf = True
+
+    def _pair(self) -> None:
+        """Keep what goes into the network beside its labels, where one pass and one loss belong together."""
+        given = [one for root in self._roots.values() if (one := root.only()) is not None]
+        labels = self._losses.only()
+        rows = sum(len(one) for one, _ in self.pairs)
+        if len(given) != 1 or labels is None or not given[0].dim() or len(given[0]) != len(labels) or rows >= PAIRS:
+            return
+        if given[0].numel() + sum(one.numel() for one, _ in self.pairs) <= NUMBERS:
+            self.pairs.append((given[0].detach().clone(), labels.clone()))
 
     def _begin(self, parameters: Sequence[Tensor]) -> None:
         for one in parameters:

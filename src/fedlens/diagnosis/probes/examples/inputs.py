@@ -41,6 +41,7 @@ class Compared(NamedTuple):
     scaled: dict[int, float]
     clusters: int
     mismatch: bool
+    nearest: float = 0.0
 
 
 class _Reference(NamedTuple):
@@ -118,14 +119,18 @@ def _compared(clients: Mapping[int, Doubles], reference: _Reference) -> Compared
     excess = {c: float(np.sqrt(max(0.0, size[c] ** 2 - null[c] ** 2))) for c in clients}
     bound = min(APART, max(SLIGHT, _gap([max(CALM, one) for one in excess.values()], 2.0)))
     apart = {c: excess[c] for c in clients if excess[c] >= bound and size[c] > null[c] + SURE * error[c]}
-    for client, times in _strange(clients, mixes, reference).items():
-        apart.setdefault(client, max(excess[client], float(np.sqrt(abs(times - 1)))))
+    by_mean, (strange, usual) = bool(apart), _strange(clients, mixes, reference)
+    for client, times in strange.items():
+        apart.setdefault(client, max(excess[client], _worth(times)))
     apart |= {
         client: max(excess[client], abs(np.log(max(1e-6, scaled[client])))) for client in scaled if client not in apart
     }
     groups = _groups({client: residuals[client] for client in apart}, scaled)
     alone = len(apart) == len(clients) and groups == 1
-    return Compared(apart, scaled, groups + (len(apart) < len(clients)) if apart else 1, alone)
+    near = [excess[client] for client in clients if client not in apart]
+    near += [] if by_mean or scaled else [_worth(times) for client, times in usual.items() if client not in apart]
+    nearest = max(near, default=0.0)
+    return Compared(apart, scaled, groups + (len(apart) < len(clients)) if apart else 1, alone, nearest)
 
 
 def _scaled(clients: Mapping[int, Doubles], reference: _Reference) -> dict[int, float]:
@@ -191,9 +196,16 @@ def _null(
     return {c: float(np.mean(s)) for c, s in seen.items()}, {c: float(np.std(s)) for c, s in seen.items()}
 
 
-def _strange(clients: Mapping[int, Doubles], mixes: Mapping[int, Doubles], reference: _Reference) -> dict[int, float]:
+def _worth(times: float) -> float:
+    """In standard deviations of a mean, what so many times the energy is worth."""
+    return float(np.sqrt(abs(times - 1)))
+
+
+def _strange(
+    clients: Mapping[int, Doubles], mixes: Mapping[int, Doubles], reference: _Reference
+) -> tuple[dict[int, float], dict[int, float]]:
     """Clients with far more energy outside the reference's subspace than the calmest clients have, or far less than the
-    reference and others, as a ratio.
+    reference and others, as a ratio; and the same ratio of all others.
 
     The comparison is with clients, for augmentation alone raises the energy of all, and of some classes more.
     """
@@ -203,7 +215,8 @@ def _strange(clients: Mapping[int, Doubles], mixes: Mapping[int, Doubles], refer
     bound = max(STRANGE * calm, _gap(list(ratio.values()), 1.3))
     above = {c: r / calm for c, r in ratio.items() if r >= bound and r - calm > SURE * error[c]}
     below = {c: r / most for c, r in ratio.items() if r / most < FAINT and most - r > SURE * error[c]}
-    return above | below
+    found = above | below
+    return found, {c: max(r / calm, 1.0) if r > 1 else r / most for c, r in ratio.items() if c not in found}
 
 
 def _gap(values: Sequence[float], factor: float) -> float:

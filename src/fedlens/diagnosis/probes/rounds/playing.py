@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -12,16 +12,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from fedlens.diagnosis.evidence import Exam, Facts, Round, Visit
+from fedlens.diagnosis.evidence import Exam, Facts, Paired, Round, Visit
 from fedlens.diagnosis.examiner import Examiner, examined
 from fedlens.diagnosis.job import State
 from fedlens.diagnosis.probes.rounds.counting import Before, counted
+from fedlens.diagnosis.probes.rounds.pairs import paired
 from fedlens.diagnosis.probes.rounds.visits import Payload, Returned, after, visit
 from fedlens.diagnosis.subject.guard import Ailing, guarded
 from fedlens.diagnosis.subject.patient import Patient
 from fedlens.diagnosis.watch import watching
 from fedlens.errors import FedlensError
 
+AHEAD = 200  # of the last rounds are asked whom they ask
 EXAMPLES = 256  # of a client, or of the test set, that its own model is examined on
 T = TypeVar("T")
 
@@ -29,12 +31,14 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Played:
     """What was seen of the rounds. `state`: the last model; `seconds_fit`: by round, inside the author's `fit`;
-    `seconds_rest`: watching, reading and counting (not examining models, nor the author's other functions). `payload`:
-    what uploads were found to be; `failure`: what ended the playing, or the reports of `evaluate`, early."""
+    `seconds_own`: by round, inside all functions of the author's; `seconds_rest`: watching, reading and counting (not
+    examining models). `payload`: what uploads were found to be; `failure`: what ended the playing, or the reports of
+    `evaluate`, early."""
 
     rounds: tuple[Round, ...]
     state: State
     seconds_fit: tuple[float, ...]
+    seconds_own: tuple[float, ...]
     seconds_rest: float
     payload: Payload | None = None
     failure: Ailing | None = None
@@ -73,6 +77,7 @@ class Playing:
     before: Before = field(default_factory=lambda: Before({}, {}))
     rounds: list[Round] = field(default_factory=list)
     seconds_fit: list[float] = field(default_factory=list)
+    seconds_other: list[float] = field(default_factory=list)
     seconds_rest: float = 0.0
     failure: Ailing | None = None
     broken: bool = False
@@ -81,8 +86,9 @@ class Playing:
     @property
     def played(self) -> Played:
         """What has been seen so far."""
-        seconds = tuple(self.seconds_fit)
-        return Played(tuple(self.rounds), self.state, seconds, self.seconds_rest, self.payload, self.failure)
+        fit = tuple(self.seconds_fit)
+        own = tuple(one + other for one, other in zip(fit, self.seconds_other, strict=False))
+        return Played(tuple(self.rounds), self.state, fit, own, self.seconds_rest, self.payload, self.failure)
 
     def play(self, count: int, *, watched: int, each: Callable[[Round, State], None] | None = None) -> None:
         """Go on up to round `count`, as `examine_rounds` says."""
@@ -103,13 +109,16 @@ class Playing:
 
     def round(self, number: int, full: bool) -> Round:
         """One more. Raises Ailing where nothing of it can be told."""
-        asked = self.patient.sample(number)
-        received = self.state
         self.seconds_fit.append(0.0)
+        self.seconds_other.append(0.0)
+        with self._timed():
+            asked = self.patient.sample(number)
+        received = self.state
         returned = [back for client in asked if (back := self._visit(client, received, number, full)) is not None]
         new: dict[str, Tensor] | None = None
         try:
-            new = self.patient.aggregate(received, [one.sent for one in returned], number)
+            with self._timed():
+                new = self.patient.aggregate(received, [one.sent for one in returned], number)
         except Ailing as failure:
             self.failure, self.broken = failure, True
         began = time.perf_counter()
@@ -125,13 +134,13 @@ class Playing:
         return replace(round, reported=self._reported(number))
 
     def beside(self, clients: Sequence[int], received: State, seconds: float) -> tuple[Visit, ...]:
-        """What there is to tell of `clients`, each visited once more after the rounds with the model `received`, as
-        long as `seconds` allow; visits that fail are left out. The rounds cannot be played on."""
+        """What there is to tell of `clients`, each visited once more with the model `received`, as in the last round
+        that asks it, as long as `seconds` allow; visits that fail are left out. The rounds cannot be played on."""
         self.broken, began, returned = True, time.perf_counter(), list[Returned]()
-        number, spent = len(self.rounds) + 1, list(self.seconds_fit)
+        number, spent, last = len(self.rounds) + 1, list(self.seconds_fit), self._last_asked()
         for client in clients:
             with suppress(Ailing):
-                back = self._visit(client, received, number, True)
+                back = self._visit(client, received, last.get(client, number), True)
                 returned += [] if back is None else [back]
             if time.perf_counter() - began > seconds:
                 break
@@ -143,6 +152,15 @@ class Playing:
         found: tuple[Visit, ...] = self._gains(self.examiner, counts.round, received, returned, received)["visits"]
         return found
 
+    def _last_asked(self) -> dict[int, int]:
+        """Client -> the last round to come that asks it; the very last one, whose rate may be 0, aside."""
+        found: dict[int, int] = {}
+        rounds = self.facts.rounds
+        with suppress(Ailing):
+            for number in range(max(len(self.rounds) + 1, rounds - AHEAD), rounds):
+                found |= dict.fromkeys(self.patient.sample(number), number)
+        return found
+
     def _visit(self, client: int, received: State, number: int, full: bool) -> Returned | None:
         began = time.perf_counter()
         back = visit(self.patient, client, received, number, watching(received, light=not full))
@@ -150,6 +168,15 @@ class Playing:
             self.seconds_fit[-1] += back.sent.seconds
             self.seconds_rest += time.perf_counter() - began - back.sent.seconds
         return back
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """What the author's functions other than `fit` take in this round."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds_other[-1] += time.perf_counter() - began
 
     def _gains(
         self, examiner: Examiner, round: Round, received: State, returned: Sequence[Returned], new: State
@@ -160,7 +187,9 @@ class Playing:
             own = after(received, one.sent.upload, self.payload or "weights")
             before, then, now = (self._loss(examiner, state, one.client) for state in (received, own, new))
             gain = None if before is None or then is None else before - then
-            visits.append(replace(told, gain=gain, accuracy=_tried(self.patient, partial(_part, examiner, own))))
+            right = _tried(self.patient, partial(_part, examiner, own))
+            pairs = _tried(self.patient, partial(_pairs, examiner, one)) if one.pairs else None
+            visits.append(replace(told, gain=gain, accuracy=right, paired=pairs))
             gains.append(None if before is None or now is None else before - now)
         known = [share * gain for share, gain in zip(round.wanted, gains, strict=True) if gain is not None]
         return {"visits": tuple(visits), "gain": sum(known) if known and len(known) == len(gains) else None}
@@ -172,7 +201,8 @@ class Playing:
         if self.mute:
             return {}
         try:
-            return self.patient.evaluate(self.state, number)
+            with self._timed():
+                return self.patient.evaluate(self.state, number)
         except Ailing as failure:
             self.mute, self.failure = True, self.failure or failure
             return {}
@@ -195,6 +225,10 @@ def _tried(patient: Patient, call: Callable[[], T]) -> T | None:
             return call()
     except FedlensError:
         return None
+
+
+def _pairs(examiner: Examiner, one: Returned) -> Paired | None:
+    return paired(*examiner.patient.train_data(one.client), one.pairs)
 
 
 def _part(examiner: Examiner, state: State) -> float:

@@ -29,12 +29,13 @@ STEPS = 2**14  # of a grid that more than this many times fits into its numbers 
 @dataclass(frozen=True)
 class Returned:
     """What one call of `fit` gave. `given`: the object that the author's code received; `watched`: what was seen of the
-    call, where it was watched."""
+    call, where it was watched; `pairs`: inputs of its first batches, and the labels that the loss had."""
 
     client: int
     sent: Sent
     given: Any
     watched: Watched = field(default_factory=Watched)
+    pairs: Sequence[tuple[Tensor, Tensor]] = ()
 
     @property
     def state(self) -> State:
@@ -62,7 +63,7 @@ def visit(
             return None
         upload = read_upload(raw, patient.names).upload
     told = Watched() if heard is None else heard.told(upload.state)
-    return Returned(client, Sent(upload, raw, seconds), given, told)
+    return Returned(client, Sent(upload, raw, seconds), given, told, () if heard is None or heard.deaf else heard.pairs)
 
 
 def written_to(patient: Patient, given: Any, received: State) -> bool:

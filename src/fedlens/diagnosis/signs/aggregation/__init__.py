@@ -15,6 +15,7 @@ from fedlens.diagnosis.signs.aggregation.poisoned import not_a_number_is_accepte
 from fedlens.diagnosis.signs.aggregation.step import server_steps_wrongly
 from fedlens.diagnosis.signs.aggregation.summed import weights_are_no_mean
 from fedlens.diagnosis.signs.aggregation.truncated import sum_is_truncated
+from fedlens.diagnosis.signs.aggregation.turned import clients_turn_late
 from fedlens.diagnosis.signs.aggregation.weighting import weighting_is_another
 
 SIGNS = (
@@ -29,6 +30,7 @@ SIGNS = (
     clients_begin_apart,
     not_a_number_is_accepted,
     client_dominates,
+    clients_turn_late,
 )
 
 __all__ = ["SIGNS"]

@@ -87,6 +87,11 @@ def _forged(e: Evidence) -> dict[int, float]:
 
 def _large(e: Evidence) -> dict[int, float]:
     """Clients far above the median in most of their visits, by update and by step; with the median ratio."""
+    return {client: ratio for client, ratio in sizes(e).items() if ratio > LARGE}
+
+
+def sizes(e: Evidence) -> dict[int, float]:
+    """Client -> its update by the median one of the round, in the middle of its visits; 0 where steps explain it."""
     ratios: dict[int, list[float]] = defaultdict(list)
     for one in e.rounds:
         finite = [v for v in one.visits if v.finite and v.norm > 0]
@@ -96,7 +101,7 @@ def _large(e: Evidence) -> dict[int, float]:
         for v in finite:
             by_step = v.norm / (v.watched.steps or 1) / usual_step
             ratios[v.client].append(v.norm / usual if by_step > PER_STEP else 0.0)
-    return {client: median(found) for client, found in ratios.items() if median(found) > LARGE}
+    return {client: median(found) for client, found in ratios.items()}
 
 
 def _harmful(e: Evidence) -> tuple[int, ...]:

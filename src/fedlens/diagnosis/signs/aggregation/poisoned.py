@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fedlens.diagnosis.evidence import Evidence, Round
+from collections.abc import Sequence
+from statistics import median
+
+from fedlens.diagnosis.evidence import Evidence, Round, Visit
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
-from fedlens.diagnosis.signs.reading import HONEST, listed, middle, place, severity
+from fedlens.diagnosis.signs.reading import HONEST, listed, place, severity
 
 BLOWN = 2.0  # times its own norm by which a model has moved that was lost before its uploads were no numbers
 
@@ -25,7 +28,7 @@ def not_a_number_is_accepted(e: Evidence) -> Finding | None:
     if a is None or a.non_finite != "passed on":
         return None
     later = {v.client for v in e.beside if not v.finite}
-    if first is None and later and len(later) < len(e.beside):
+    if first is None and later and 2 * len(later) <= len(e.beside) and not _blown(e.rounds, e.beside):
         asked = f"{len(later)} of {len(e.beside)}"
         return _found(e, later, asked, f"{asked} clients that are asked later send what is not finite; it is averaged")
     return Finding(
@@ -42,11 +45,15 @@ def not_a_number_is_accepted(e: Evidence) -> Finding | None:
 def _of_a_few(e: Evidence, first: Round, bad: set[int]) -> bool:
     """Whether the uploads of a few clients made the model no number, and not the other way round."""
     sound = [v for v in first.visits if v.finite]
-    size = middle(v.size for v in sound)
-    before = [one.moved or 0.0 for one in e.rounds if one.number < first.number]
-    blown = max(before, default=0.0) > BLOWN
+    blown = _blown([one for one in e.rounds if one.number < first.number], first.visits)
     blamed = set(e.data.scaled) | set(e.data.apart) if e.data is not None else set()
-    return bool(bad) and not blown and len(bad) < len(sound) and (size or 0.0) < 1 and not bad <= blamed
+    return bool(bad) and not blown and len(bad) < len(sound) and not bad <= blamed
+
+
+def _blown(before: Sequence[Round], seen: Sequence[Visit]) -> bool:
+    """Whether the model was lost before: it moved by far more than it is, or sound clients too change it by as much."""
+    sizes = [v.size for v in seen if v.finite]
+    return max((one.moved or 0.0 for one in before), default=0.0) > BLOWN or (bool(sizes) and median(sizes) >= 1)
 
 
 def _found(e: Evidence, bad: set[int], asked: str, says: str) -> Finding:

@@ -16,6 +16,7 @@ from fedlens.diagnosis.signs.reading import (
     lost,
     middle,
     moving_zero,
+    noise,
     number,
     percent,
     place,
@@ -57,7 +58,8 @@ def updates_are_sparsified(e: Evidence) -> Finding | None:
     if max(zero, sent) < SPARSE or (past is not None and abs(past) > CARRIED):
         return None
     off, later = effect(e, "codec-off") if codec is not None else None, comes_later(e)
-    proven = off.clear if off is not None else client_side(e) and not later
+    with_feedback = later is False and codec is not None and lost(e) > noise(e)  # the reference's codec has it
+    proven = with_feedback or (off.clear if off is not None else client_side(e) and not later)
     if not underperforms(e) or (later and not proven):
         certainty = Certainty.NOTED
     else:

@@ -12,6 +12,7 @@ ALIKE = 1.4  # largest deviation by smallest of clients that one transform moved
 ALONE = 1.5  # standard deviations that a single client must stand apart: faults give 0.7 to 2.8, nature up to 1
 RATIO = 1.5  # of factors of scale that are one
 EXTREME = 8.0  # a factor of scale that no natural difference of clients has
+GAP = 2.0  # times the difference of all others, above which another preparation lies; nature leaves no gap
 
 
 def pipelines_differ(e: Evidence) -> Finding | None:
@@ -26,7 +27,7 @@ def pipelines_differ(e: Evidence) -> Finding | None:
     strange = stand_apart(e.data)
     if not strange or e.data.mismatch or (len(strange) >= MOST_ALIKE * len(e.data.looked_at) and ways(e.data) == 1):
         return None
-    own = each_its_own(e.data)
+    own = each_its_own(e.data) or _by_degrees(e.data)
     sure = not own and _alike(e.data)
     return Finding(
         "D1",
@@ -57,6 +58,11 @@ def ways(x: DataAudit) -> int:
 def each_its_own(x: DataAudit) -> bool:
     """Whether they fall in more groups than a job has transforms."""
     return ways(x) > max(FEW, len(stand_apart(x)) // 3)
+
+
+def _by_degrees(x: DataAudit) -> bool:
+    """Whether those stand apart that come last in a row of clients without a gap."""
+    return bool(x.apart) and not x.scaled and min(x.apart.values()) < GAP * x.nearest
 
 
 def _alike(x: DataAudit) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fedlens.diagnosis.evidence import Evidence, Visit
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.few import first_or_late
 from fedlens.diagnosis.signs.reading import HONEST, place, visits
 
 
@@ -16,6 +17,10 @@ def clients_take_no_step(e: Evidence) -> Finding | None:
     at all is seen, and from which exactly comes back what went, took none, if others are seen to train or none does.
     Clients that train at other visits, or stop when all do, had another reason: a loss that is no number.
     """
+    return first_or_late(e, _idle)
+
+
+def _idle(e: Evidence) -> Finding | None:
     seen = [visit for visit in visits(e) if visit.finite and visit.examples > 0]
     busy = {visit.client for visit in seen if visit.watched.steps or visit.size > 0}
     idle = [visit for visit in seen if visit.client not in busy]

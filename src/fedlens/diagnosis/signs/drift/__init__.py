@@ -8,7 +8,8 @@ Offers: SIGNS.
 from fedlens.diagnosis.signs.drift.controls import correction_is_wrong
 from fedlens.diagnosis.signs.drift.glued import proximal_term_holds
 from fedlens.diagnosis.signs.drift.steps import clients_drift
+from fedlens.diagnosis.signs.drift.turned import correction_is_turned
 
-SIGNS = (correction_is_wrong, clients_drift, proximal_term_holds)
+SIGNS = (correction_is_turned, correction_is_wrong, clients_drift, proximal_term_holds)
 
 __all__ = ["SIGNS"]

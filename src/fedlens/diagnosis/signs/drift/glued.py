@@ -11,6 +11,7 @@ from fedlens.diagnosis.signs.reading import (
     lost,
     middle,
     number,
+    outcome,
     place,
     points,
     underperforms,
@@ -25,7 +26,8 @@ def proximal_term_holds(e: Evidence) -> Finding | None:
     """C3: mu is so large that clients hardly leave what they received.
 
     Measured by M07 and by mu times rate times steps, the part of a visit that the pull undoes; a trial without the term
-    proves it. Healthy: small beside 1. Without a trial it is at most consistent.
+    proves it. Healthy: small beside 1. Without a trial it is at most consistent. Any pull slows the first rounds: where
+    it undoes little, what a trial of fewer rounds than the job's gains without it is no more than that.
     """
     mu = e.facts.declared.mu
     if not mu or mu <= 0:
@@ -34,7 +36,7 @@ def proximal_term_holds(e: Evidence) -> Finding | None:
     pulls = [mu * sum(v.watched.rates) for v in visits(e) if v.watched.rates]
     pull = middle(pulls)
     heavy = pull is not None and pull > HOLDS
-    clear = free is not None and free.clear
+    clear = free is not None and free.clear and (heavy or pull is None or _to_the_end(e, knob))
     if not underperforms(e) or not (clear or (heavy and free is None)):
         return None
     gain = f": without it the reference gains {points(free.gain)}" if clear and free is not None else ""
@@ -53,6 +55,12 @@ def proximal_term_holds(e: Evidence) -> Finding | None:
         where=place(e, "fit"),
         weight=free.gain if clear and free is not None else 0.5 * lost(e),
     )
+
+
+def _to_the_end(e: Evidence, knob: str) -> bool:
+    """Whether the trial `knob` took all rounds of the job."""
+    tried = outcome(e, knob)
+    return tried is None or tried.rounds >= e.facts.rounds
 
 
 def _freed(e: Evidence) -> tuple[str, Effect | None]:

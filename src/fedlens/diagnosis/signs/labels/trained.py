@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fedlens.diagnosis.evidence import Evidence, Visit
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.few import FEW, by_client, withstood
+from fedlens.diagnosis.signs.labels.paired import trusted
 from fedlens.diagnosis.signs.reading import listed, percent, place
 from fedlens.diagnosis.signs.symptom import misses
 
@@ -22,8 +23,8 @@ def labels_are_changed_in_training(e: Evidence) -> Finding | None:
     """L1, L2: labels are renamed, or drawn anew, between the data and the loss.
 
     Measured by M29 and M30: how often each class is among the labels that the loss was given, beside the client's data.
-    Healthy: the same, exactly after whole epochs, else but for the draw of batches. Where most clients differ their
-    training draws its examples on purpose.
+    Healthy: the same, exactly after whole epochs, else but for the draw of batches. Where most clients differ, or
+    inputs are seen to keep their labels, their training draws its examples on purpose.
     """
     told = by_client(e, lambda visit: _seen(e, visit))
     exact = sum(all(one.whole and one.apart == 0 for one in found) for found in told.values()) >= MOST * len(told)
@@ -61,7 +62,8 @@ def _differs(one: _Seen, exact: bool) -> bool:
 
 
 def _seen(e: Evidence, visit: Visit) -> _Seen | None:
-    held = () if e.data is None else e.data.counts.get(visit.client, ())
+    kept = trusted(visit)
+    held = () if e.data is None or (kept is not None and kept.changed == 0) else e.data.counts.get(visit.client, ())
     seen, size, total = visit.watched.label_counts, sum(visit.watched.label_counts), sum(held)
     if not seen or not total or (e.data is not None and total < e.data.sizes.get(visit.client, 0)):
         return None

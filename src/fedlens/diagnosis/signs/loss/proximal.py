@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.evidence.rounds import Pull
@@ -28,7 +29,10 @@ def proximal_term_is_wrong(e: Evidence) -> Finding | None:
     if "prox" not in named(said.method) and (said.method or not (said.mu or 0.0) > 0):
         return None
     loaded = [visit.watched for visit in visits(e) if visit.watched.start is not None]
-    pulls = [p for one in loaded if (one.start or 0.0) <= LOADED for p in one.pulls if p.distance > 0]
+    every = [p for one in loaded if (one.start or 0.0) <= LOADED for p in one.pulls if p.distance > 0]
+    pulls = [p for p in every if p.most]
+    if len(every) >= STEPS and not pulls:
+        return _without_pull(e, every)
     if len(pulls) < STEPS or not all(math.isfinite(x) for p in pulls for x in (p.low, p.high, p.least, p.most, p.off)):
         return None
     if min(p.off for p in pulls) > 10 * EXACT:
@@ -95,6 +99,13 @@ def _unsquared(e: Evidence, pulls: Sequence[Pull], sizes: Sequence[float], what:
             "mu times the distance",
         ),
     )
+
+
+def _without_pull(e: Evidence, pulls: Sequence[Pull]) -> Finding:
+    far = f"0 at distances up to {number(max(p.distance for p in pulls))}"
+    line = Measured("gradient of the term", "M14", far, "mu times the distance")
+    says = "The proximal term has a gradient of 0 at any distance: weights are compared with themselves."
+    return replace(_finding(e, Certainty.FOUND, says, line), also=("H5",))
 
 
 def _elsewhere(e: Evidence, pulls: Sequence[Pull]) -> Finding | None:

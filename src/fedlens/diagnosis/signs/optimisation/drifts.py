@@ -52,7 +52,10 @@ def _among_clients(e: Evidence, begun: Rates, spread: float) -> Finding | None:
     every, said = [rate for rates in begun for rate in rates.values()], e.facts.declared.lr
     usual = said or median(every)
     at = {client for rates in begun for client, rate in rates.items() if _one(rate, usual)}
-    beside = {v.client for v in e.beside if _told(v) and not _one(v.watched.rates[0], usual)}
+    late = {v.client: v.watched.rates[0] for v in e.beside if _told(v)}
+    lowered = bool(late) and not any(_one(rate, usual) for rate in late.values())  # by a schedule, for all
+    then, room = (median(late.values()), APART) if lowered else (usual, SAME)
+    beside = {client for client, rate in late.items() if max(rate, then) > room * min(rate, then)}
     others = tuple(sorted({*beside, *(client for rates in begun for client in rates)} - at))
     fixed = _fixed(begun) and not _compounds(begun, usual)
     few = 0 < len(others) < len(at) and fixed

@@ -6,6 +6,7 @@ import math
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.loss.summed import times_the_mean
 from fedlens.diagnosis.signs.reading import early_only, middle, number, points, visits
 from fedlens.diagnosis.signs.symptom import reached
 
@@ -29,11 +30,12 @@ def rate_is_too_small(e: Evidence) -> Finding | None:
     own = e.trials.late or e.trials.reference
     if own is not None and own.finite and not after.mean - own.mean > LEAST:
         return None
-    if best < FACTOR * e.trials.rate or not gain > LEAST:
+    rate = e.trials.rate * (times_the_mean(e) or 1.0)  # what clients' own steps come to
+    if best < FACTOR * rate or not gain > LEAST:
         return None
     size = middle(visit.size for visit in visits(e))
     left = e.facts.rounds / max(1, after.rounds)  # n rounds at a small rate are about as far as one at n times it
-    undecided = early_only(e) and best < FACTOR * left * e.trials.rate
+    undecided = early_only(e) and best < FACTOR * left * rate
     return Finding(
         "O1",
         Certainty.CONSISTENT if undecided else Certainty.SUPPORTED,

@@ -57,7 +57,9 @@ def _of_epochs(e: Evidence) -> Finding | None:
     epochs = {client: median(found) for client, found in done.items()}
     odd = odd_ones(epochs, MORE)
     usual = median(value for client, value in epochs.items() if client not in odd) if odd else 0.0
-    clients = tuple(sorted(client for client, value in odd.items() if value > usual or value * FEWER < usual))
+    cut = by_client(e, lambda v: _beyond_a_last_batch(e, v, usual))
+    less = {client for client, value in odd.items() if value * FEWER < usual or all(cut.get(client, (False,)))}
+    clients = tuple(sorted(client for client, value in odd.items() if value > usual or client in less))
     if not clients:
         return None
     most, said = median(odd[client] for client in clients), e.facts.declared.epochs
@@ -76,6 +78,13 @@ def _of_epochs(e: Evidence) -> Finding | None:
 def _epochs(e: Evidence, visit: Visit) -> float | None:
     held = visit.examples if e.data is None else e.data.sizes.get(visit.client, visit.examples)
     return visit.watched.samples / held if visit.watched.samples and visit.watched.steps and held > 0 else None
+
+
+def _beyond_a_last_batch(e: Evidence, visit: Visit, usual: float) -> bool | None:
+    """Whether a visit leaves out more than the last batch of each of the `usual` epochs."""
+    held = visit.examples if e.data is None else e.data.sizes.get(visit.client, visit.examples)
+    batches, samples = visit.watched.batches, visit.watched.samples
+    return samples < usual * (held - max(batches)) if batches and samples else None
 
 
 def _finding(

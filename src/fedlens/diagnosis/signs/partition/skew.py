@@ -29,11 +29,11 @@ def labels_are_skewed(e: Evidence) -> Finding | None:
     found = effect(e, "iid") if whole is None else whole
     if found is None or not found.clear or found.gain < LEAST or (whole is None and not underperforms(e)):
         return None
-    rounds = e.facts.rounds if whole is not None else dealt.rounds if (dealt := outcome(e, "iid")) is not None else 0
     evidence = [gained(e, "iid", "dealt again IID, early" if whole is not None else "dealt again IID")]
     if whole is not None:
         told = f"{100 * whole.gain:+.1f} points (standard error {100 * whole.error:.1f}, {whole.n} seed)"
-        evidence.append(Measured("dealt again IID, all rounds", "M19", told, "within two standard errors of 0"))
+        told += f" after {_of_all(e)} rounds against the end"
+        evidence.append(Measured("dealt again IID, longer", "M19", told, "within two standard errors of 0"))
     if e.data is not None and e.data.counts:
         null = f"{e.data.skew_null:.2f} by chance"
         evidence.append(Measured("labels from the whole, total variation", "M11", f"{e.data.skew:.2f}", null))
@@ -45,7 +45,7 @@ def labels_are_skewed(e: Evidence) -> Finding | None:
     return Finding(
         "P1",
         Certainty.CONSISTENT if whole is None and early_only(e) else Certainty.SUPPORTED,
-        f"Clients' data differ: dealt again IID the same samples gain {points(found.gain)} in {rounds} rounds.",
+        f"Clients' data differ: dealt again IID the same samples gain {points(found.gain)}{_when(e)}.",
         lines(*evidence),
         "Momentum on the server, more clients a round, or a method for skewed labels (FedLC, FedYogi, SCAFFOLD); try "
         "several at equal budget, since none helps everywhere.",
@@ -55,3 +55,17 @@ def labels_are_skewed(e: Evidence) -> Finding | None:
         weight=found.gain,
         hides=frozenset({"N2", "O7", "S4", "O2", "K1"} | (set() if drifts else {"C1"})),
     )
+
+
+def _when(e: Evidence) -> str:
+    """After how many rounds, and against which end."""
+    if e.trials is not None and e.trials.whole is not None:
+        taken = _of_all(e)
+        return f" in {taken} rounds" if taken == e.facts.rounds else f" in {taken} rounds on what the job ends with"
+    dealt = outcome(e, "iid")
+    return "" if dealt is None else f" in {dealt.rounds} rounds"
+
+
+def _of_all(e: Evidence) -> int:
+    assert e.trials is not None  # it gave the gain over all rounds
+    return e.trials.whole_rounds or e.facts.rounds

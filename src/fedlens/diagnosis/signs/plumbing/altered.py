@@ -6,7 +6,7 @@ from statistics import median
 
 from fedlens.diagnosis.evidence import Evidence, Visit
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
-from fedlens.diagnosis.signs.few import FEW, by_client, withstood
+from fedlens.diagnosis.signs.few import FEW, by_client, first_or_late, withstood
 from fedlens.diagnosis.signs.plumbing.restored import lagging
 from fedlens.diagnosis.signs.reading import HONEST, listed, middle, number, place, severity
 
@@ -34,6 +34,10 @@ def upload_is_altered(e: Evidence) -> Finding | None:
     kept from visit to visit is wrong from the second on, and is exactly what was trained before. Only noted where an
     aggregation that withstands it is declared, and the job does not fall short.
     """
+    return first_or_late(e, _altered)
+
+
+def _altered(e: Evidence) -> Finding | None:
     if e.facts.declared.codec is not None:
         return None
     known = by_client(e, lambda visit: _sent(e, visit))
@@ -63,7 +67,7 @@ def upload_is_altered(e: Evidence) -> Finding | None:
         clients=clients,
         where=place(e, "fit"),
         weight=severity(e, 0.1),
-        hides=HONEST | ({"A9", "B1", "V1", "V3"} - {cause}),
+        hides=HONEST | ({"A9", "B1", "O8", "V1", "V3"} - {cause}),
     )
 
 

@@ -10,7 +10,7 @@ from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.aggregation.inits import APART
 from fedlens.diagnosis.signs.plumbing.alias import trained_one_object
-from fedlens.diagnosis.signs.plumbing.restored import returns_another
+from fedlens.diagnosis.signs.plumbing.restored import returns_another, trained_in_vain
 from fedlens.diagnosis.signs.reading import (
     HONEST,
     listed,
@@ -26,6 +26,7 @@ from fedlens.diagnosis.signs.reading import (
 DEAF = 1e-3  # healthy answers move with what is sent, less where training contracts
 NEARLY = 0.75  # of a change that comes back: models that are mixed half and half give back a half
 NUMBERS = 32  # of an entry; what comes back of fewer is not told
+SMALL = 0.5  # of the model: what entries too small to be told by name can be, norm layers for instance
 UNSURE = 0.05  # standard error from which an answer says nothing
 
 
@@ -51,7 +52,7 @@ def clients_do_not_load(e: Evidence) -> Finding | None:
     if heard:
         lines.append(Measured("part of a change of the sent model that returns", "M01", number(max(heard)), "about 1"))
     who = "Clients" if everyone else f"Clients {listed(clients)}"
-    part = not deaf and loads_a_part(e, far)
+    part = not deaf and loads_a_part(e, far) and (bool(left_out(e)) or max(starts, default=0.0) < SMALL)
     if part:
         heeded = [number(e.handling.heeds[c]) for c in far if e.handling is not None and c in e.handling.heeds]
         lines.append(Measured("part of a change of the sent model that returns", "M01", listed(heeded), "about 1"))
@@ -112,7 +113,7 @@ def far_clients(e: Evidence) -> tuple[int, ...]:
         return ()
     starts: dict[int, list[float]] = defaultdict(list)
     for visit in visits(e):
-        if visit.watched.start is not None:
+        if visit.watched.start is not None and not trained_in_vain(visit):  # what is trained there is not what is sent
             starts[visit.client].append(visit.watched.start)
     heeds = e.handling.heeds if e.handling is not None else {}
     later = [start for found in starts.values() for start in found[1:]]

@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from fedlens.diagnosis.evidence import Evidence, Visit
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
+from fedlens.diagnosis.signs.few import first_or_late
 from fedlens.diagnosis.signs.plumbing.restored import lagging, trained_in_vain
 from fedlens.diagnosis.signs.reading import HONEST, listed, place, severity, visits
 
@@ -16,6 +17,10 @@ def trained_model_is_not_returned(e: Evidence) -> Finding | None:
     Measured by the update, which is exactly 0 at every visit, and by M30: steps were taken, at a rate and with a
     gradient above 0. Healthy: the update is never exactly 0. Without steps it is D7, without gradient H7.
     """
+    return first_or_late(e, _not_returned)
+
+
+def _not_returned(e: Evidence) -> Finding | None:
     by_client: dict[int, list[Visit]] = defaultdict(list)
     for visit in visits(e):
         by_client[visit.client].append(visit)
