@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "signs"))
 from evidence_of import bare, data, effect, facts, job, labels, outcome, rounds, trials
 
-from fedlens.diagnosis.counterfactuals import _first_knobs, _later_knobs, _pooled_fails, _short
+from fedlens.diagnosis.counterfactuals import _declared_knobs, _first_knobs, _later_knobs, _pooled_fails, _short
 from fedlens.diagnosis.evidence import Outcome
 from fedlens.diagnosis.signs.reading import dealt_by_chance
 from fedlens.diagnosis.signs.symptom import on_its_way
@@ -97,15 +97,15 @@ def test_pooled_training_far_below_the_ceiling_is_no_matter_of_federation() -> N
 )
 def test_a_declared_part_is_tried_without(declared: dict[str, Any], knobs: tuple[str, ...]) -> None:
     e = replace(job(), facts=facts(declared, norms={}))
-    assert set(_first_knobs(e)) == {*ALWAYS, *knobs}
+    assert set(_declared_knobs(e)) == set(knobs) and set(_first_knobs(e)) == set(ALWAYS)
 
 
 @pytest.mark.parametrize("norm", ["BatchNorm1d", "BatchNorm2d", "SyncBatchNorm"])
 def test_batch_norm_is_tried_with_groups_and_recalibrated(norm: str) -> None:
     with_norm = replace(job(), facts=facts(norms={norm: 3}))
-    assert set(_first_knobs(with_norm)) == {*ALWAYS, "norm-group", "recalibrated"}
+    assert set(_declared_knobs(with_norm)) == {"norm-group", "recalibrated"}
     for norms in ({"GroupNorm": 2}, {}, None):
-        assert set(_first_knobs(replace(job(), facts=facts(norms=norms)))) == set(ALWAYS)
+        assert _declared_knobs(replace(job(), facts=facts(norms=norms))) == ()
 
 
 def test_remedies_for_skew_are_tried_where_the_redeal_gains_and_rates_elsewhere() -> None:

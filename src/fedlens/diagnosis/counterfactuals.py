@@ -42,8 +42,8 @@ def counterfactuals(x: Examination) -> None:
     last = [one for one in x.curve[-in_score(len(x.curve)) :] if math.isfinite(one)]
     value = statistics.fmean(last) if last else math.nan
     job = Outcome((value,), len(x.curve), len(x.curve) / facts.rounds, math.isfinite(value), tuple(x.curve))
-    again = () if x.exact or dealt_by_chance(x.evidence) else ("iid",)
-    _run(x, (*again, "pooled-samples"), (0,), job, BASIS)
+    again = () if dealt_by_chance(x.evidence) else ("iid",)
+    _run(x, ("pooled-depth",) if x.exact else (*again, "pooled-samples"), (0,), job, BASIS)
     if x.exact or x.evidence.trials is None or not _short(x.evidence):
         return
     dealt = effect(x.evidence, "iid")
@@ -58,23 +58,33 @@ def counterfactuals(x: Examination) -> None:
 def _turned_knobs(x: Examination, job: Outcome) -> None:
     """One thing otherwise at a time: what the job's own settings suggest, or its rate and its network."""
     if not _pooled_fails(x.evidence):
+        if knobs := _declared_knobs(x.evidence):
+            _run(x, knobs, (0, 1, 2), job)
         if not _accounted_for(x):
             _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
-        if more := _later_knobs(x.evidence):
+        more = _later_knobs(x.evidence)
+        if more and (_skewed(x) or not _accounted_for(x)):
             _run(x, more, (0, 1, 2), job)
     elif not on_its_way(x.evidence):  # a matter of the network and its rate before any federation
         _run(x, ("best-rate",), (0,), job, SEARCH)
         if x.evidence.trials is not None and x.evidence.trials.best_rate_outcome is None and not x.exact:
             _run(x, ("lr*3", "lr/3"), (0,), job)  # no time for a search: its two neighbours
-    if _pooled_fails(x.evidence) and ails(x.evidence) and not on_its_way(x.evidence):
+    if _pooled_fails(x.evidence) and ails(x.evidence) and not on_its_way(x.evidence) and not _accounted_for(x):
         _run(x, ("small-network",), (0,), job)
 
 
+def _skewed(x: Examination) -> bool:
+    """Whether skew is supported as a cause: what might help against it is worth its time."""
+    return any(one.cause == "P1" and one.certainty is Certainty.SUPPORTED for one in x.findings())
+
+
 def _accounted_for(x: Examination) -> bool:
-    """Whether a trial has said already why the job is short: that its data differ, or what costs most of it."""
-    behind = _behind(x.evidence)
+    """Whether a trial has said already why the job is short: that its data differ, what costs most of it, or what would
+    hide the causes that are left to try."""
+    short = [distance for distance in (_behind(x.evidence), misses(x.evidence)) if distance > 0]
     told = [one for one in judged(x.findings())[0] if one.certainty is Certainty.SUPPORTED]
-    return any(one.cause == "P1" or one.weight > MOSTLY * behind > 0 for one in told)
+    most = any(one.weight > MOSTLY * distance for one in told for distance in short)
+    return most or _skewed(x) or any(one.hides >= {"O1", "C1"} for one in told)
 
 
 def own_code(x: Examination) -> None:
@@ -152,20 +162,20 @@ def _pooled_fails(e: Evidence) -> bool:
     return pooled is not None and best is not None and (not pooled.finite or best - pooled.mean > FAILS)
 
 
-def _first_knobs(e: Evidence) -> tuple[str, ...]:
-    """What the job's own settings suggest."""
-    wanted = ["pooled-samples", "pooled-depth", *([] if dealt_by_chance(e) else ["iid"])]
-    if e.facts.declared.dp.get("noise"):
-        wanted.append("noise-off")
-    if e.facts.declared.dp.get("clip"):
-        wanted.append("clip-off")
-    if e.facts.declared.mu:
-        wanted.append("mu=0")
-    if e.facts.declared.codec is not None:
-        wanted.append("codec-off")
+def _declared_knobs(e: Evidence) -> tuple[str, ...]:
+    """What the job declares beside plain averaging, left out."""
+    said = e.facts.declared
+    every = {"noise-off": said.dp.get("noise"), "clip-off": said.dp.get("clip"), "mu=0": said.mu}
+    every |= {"codec-off": said.codec is not None}
     if any(name.startswith(("BatchNorm", "SyncBatch")) for name in e.facts.norms or {}):
-        wanted += ["norm-group", "recalibrated"]
-    return (*wanted, "lr*3", "lr/3")
+        every |= {"norm-group": True, "recalibrated": True}
+    return tuple(name for name, there in every.items() if there)
+
+
+def _first_knobs(e: Evidence) -> tuple[str, ...]:
+    """What every job can be tried with."""
+    again = () if dealt_by_chance(e) else ("iid",)
+    return ("pooled-samples", "pooled-depth", *again, "lr*3", "lr/3")
 
 
 def _later_knobs(e: Evidence) -> tuple[str, ...]:

@@ -46,7 +46,8 @@ def first_rounds(x: Examination) -> None:
     """Who is asked, and the first rounds, fully watched: much of what is wrong shows in them."""
     with x.part("participation"):
         x.learn(participation=examine_participation(x.subject, x.evidence.facts))
-    _play(x, min(WATCHED, x.evidence.facts.rounds), (1, 2))
+    for number in range(1, min(WATCHED, x.evidence.facts.rounds) + 1):  # what one shows need not wait for the next
+        _play(x, number, (1, 2))
 
 
 def without_training(x: Examination) -> None:

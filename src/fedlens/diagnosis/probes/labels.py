@@ -19,7 +19,7 @@ from fedlens.errors import ConfigurationError
 from fedlens.seeds import generator
 
 Known = NDArray[np.bool_]
-POOLED = 1_800  # examples of clients that one classifier is fitted on
+POOLED = 1_300  # examples of clients that one classifier is fitted on
 PLENTY = 0.9  # right answers of the kernel classifier, from which on no other one is asked
 OF_TEST = 1_200
 EACH = 300  # examples of a client that are answered
