@@ -22,6 +22,7 @@ from fedlens.diagnosis.trials import (
 )
 from fedlens.diagnosis.verdict.judgement import judged
 
+REMEDIES = ("server-momentum", "fewer-steps")  # against skew; the second also tells whether clients drift by it
 NEEDED = ("model", "train_data", "test_data")
 SHORT = 0.05  # accuracy below the reference from which on reasons are looked for
 MOSTLY = 0.8  # of that distance, from which on a reason needs no other beside it
@@ -62,8 +63,9 @@ def _turned_knobs(x: Examination, job: Outcome) -> None:
             _run(x, knobs, (0, 1, 2), job)
         if not _accounted_for(x):
             _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
-        more = _later_knobs(x.evidence)
-        if more and (_skewed(x) or not _accounted_for(x)):
+        if _skewed(x):
+            _run(x, REMEDIES, (0, 1, 2), job)
+        elif (more := _later_knobs(x.evidence)) and not _accounted_for(x):
             _run(x, more, (0, 1, 2), job)
     elif not on_its_way(x.evidence):  # a matter of the network and its rate before any federation
         _run(x, ("best-rate",), (0,), job, SEARCH)
@@ -183,4 +185,4 @@ def _later_knobs(e: Evidence) -> tuple[str, ...]:
     dealt = effect(e, "iid")
     if dealt is None or not dealt.clear:
         return () if on_its_way(e) else ("best-rate",)
-    return ("server-momentum", "fewer-steps", "full-participation")
+    return (*REMEDIES, "full-participation")

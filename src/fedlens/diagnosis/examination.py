@@ -36,7 +36,8 @@ Told = Callable[[str], None]
 
 @dataclass
 class Examination:
-    """One examination under way. `seconds` of each stage; `known`: seconds until each cause was sure."""
+    """One examination under way. `seconds` of each stage; `known`: seconds until each cause was sure; `last_read`:
+    the evidence that the signs were last shown, and what they said of it."""
 
     subject: Subject
     tell: Told
@@ -48,6 +49,7 @@ class Examination:
     models: list[tuple[int, State]] = field(default_factory=list)
     curve: list[float] = field(default_factory=list)
     ran: Ran = field(default_factory=Ran)
+    last_read: tuple[Evidence, list[Finding]] | None = None
 
     @cached_property
     def patient(self) -> Patient:
@@ -113,11 +115,13 @@ class Examination:
 
     def findings(self) -> list[Finding]:
         """What all signs say of the evidence so far."""
-        found, failed = read(self.evidence)
-        for one in failed:
-            if one not in self.evidence.unexamined:
-                self.missed(*one)
-        return found
+        if self.last_read is None or self.last_read[0] is not self.evidence:
+            found, failed = read(self.evidence)
+            for one in failed:
+                if one not in self.evidence.unexamined:
+                    self.missed(*one)
+            self.last_read = self.evidence, found
+        return self.last_read[1]
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -94,7 +94,7 @@ def roll_call(x: Examination) -> None:
     most = round(max(2 * asked, CALLED * asked * x.evidence.facts.rounds))
     if not seen and not x.exact:
         seen, share, least = unseen(x.evidence), UNSEEN, LEAST_CALLED / 2
-        most = round(min(2 * asked, UNSEEN * asked * x.evidence.facts.rounds))
+        most = round(min(asked, UNSEEN * asked * x.evidence.facts.rounds))
     if not seen[:most]:
         return
     state = next((state for _, state in reversed(x.models) if finite(state)), x.patient.init)
