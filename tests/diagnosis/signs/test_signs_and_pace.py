@@ -3,7 +3,7 @@
 from evidence_of import effect, job, outcome, trials
 
 from fedlens.diagnosis import Evidence
-from fedlens.diagnosis.counterfactuals import _first_knobs
+from fedlens.diagnosis.counterfactuals import _declared_knobs
 from fedlens.diagnosis.signs.symptom import on_its_way
 
 
@@ -26,5 +26,5 @@ def test_a_job_that_crawls_stands_or_falls_is_not() -> None:
 
 
 def test_a_declared_mu_is_tried_without() -> None:
-    assert "mu=0" in _first_knobs(job({"method": "fedprox", "mu": 1.0}))
-    assert "mu=0" not in _first_knobs(job())
+    assert "mu=0" in _declared_knobs(job({"method": "fedprox", "mu": 1.0}))
+    assert "mu=0" not in _declared_knobs(job())
