@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +11,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "signs"))
 from evidence_of import bare, data, effect, facts, job, labels, outcome, rounds, trials
 
-from fedlens.diagnosis.counterfactuals import _declared_knobs, _first_knobs, _later_knobs, _pooled_fails, _short
+from fedlens.diagnosis import Certainty, Evidence, Finding, examination
+from fedlens.diagnosis.counterfactuals import (
+    _accounted_for,
+    _declared_knobs,
+    _first_knobs,
+    _later_knobs,
+    _pooled_fails,
+    _short,
+)
 from fedlens.diagnosis.evidence import Outcome
-from fedlens.diagnosis.signs.reading import dealt_by_chance
+from fedlens.diagnosis.signs.reading import HONEST, dealt_by_chance
 from fedlens.diagnosis.signs.symptom import on_its_way
+from fedlens.diagnosis.subject.patient import Subject
 from fedlens.diagnosis.verdict.judgement import ruled_out
 
 ALWAYS = ("pooled-samples", "pooled-depth", "lr*3", "lr/3")
@@ -128,3 +138,34 @@ def test_a_job_that_will_get_there_is_on_its_way() -> None:
     assert not on_its_way(rising(0.5, 0.5, 0.5, 0.5, 0.5, 0.5))
     assert not on_its_way(rising(0.3, 0.4, 0.5))  # too few rounds to have a pace
     assert not on_its_way(rising(0.1, 0.3, 0.4, float("nan"))) and not on_its_way(bare())
+
+
+def told(cause: str, certainty: Certainty = Certainty.SUPPORTED, weight: float = 0.1, **more: Any) -> Finding:
+    return Finding(cause, certainty, "It is so.", (), "Mend it.", weight=weight, **more)
+
+
+@pytest.mark.parametrize(
+    "finding, by",
+    [
+        (told("P1"), True),
+        (told("P1", Certainty.CONSISTENT), False),
+        (told("L1", weight=0.09), True),  # of ten points
+        (told("L1", weight=0.07), False),
+        (told("L1", Certainty.CONSISTENT, weight=0.09), False),
+        (told("V2", weight=0.0, hides=HONEST), True),
+        (told("V2", weight=0.0, hides=frozenset({"O1"})), False),
+    ],
+)
+def test_nothing_is_searched_for_beside_what_accounts_for_the_distance(finding: Finding, by: bool) -> None:
+    """The job is ten points below its reference and the ceiling."""
+    e = job(trials=trials(job=outcome(0.7), reference=outcome(0.8), knobs={}, best=0.8), labels=None, log=None)
+    assert _accounted_for(SimpleNamespace(evidence=e, findings=lambda: [finding])) == by  # type: ignore[arg-type]
+
+
+def test_the_signs_are_read_once_for_the_same_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Evidence] = []
+    monkeypatch.setattr(examination, "read", lambda e: (shown.append(e), ([], []))[1])
+    x = examination.Examination(Subject(lambda: None, "nobody"), lambda stage: None, job())
+    assert x.findings() == x.findings() == [] and not x.exact and len(shown) == 1
+    x.learn(log=None)
+    assert not x.explained and [one.log is None for one in shown] == [False, True]
