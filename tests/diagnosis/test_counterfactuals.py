@@ -81,7 +81,9 @@ def test_what_chance_dealt_is_not_dealt_again(changes: dict[str, Any], by_chance
     assert ("iid" in _first_knobs(e)) != by_chance
     if by_chance:
         untried = replace(e, trials=trials(effects={}))
-        assert any(one.what == "heterogeneity" and "by chance" in one.number for one in ruled_out(untried, ()))
+        assert any(
+            one.what == "heterogeneity" and "as random deals are" in one.number for one in ruled_out(untried, ())
+        )
 
 
 def test_pooled_training_far_below_the_ceiling_is_no_matter_of_federation() -> None:

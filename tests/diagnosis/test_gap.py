@@ -28,6 +28,9 @@ def test_changes_add_up_to_the_gap() -> None:
 def test_one_budget_of_pooled_training_is_one_level() -> None:
     bars = waterfall(bare(trials=trials(knobs={"pooled-samples": outcome(0.8)})))
     assert [bar.what.startswith("pooled") for bar in bars] == [True, False, False]
+    assert bars[0].what == "pooled, the same samples"
+    short = waterfall(bare(trials=trials(knobs={"pooled-depth": outcome(0.8)})))
+    assert short[0].what == "pooled, as many steps as one client"
 
 
 def test_levels_that_were_not_run_are_left_out() -> None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from fedlens.diagnosis.evidence import Effect, Evidence, Outcome, Round, Visit
+from fedlens.diagnosis.evidence import DataAudit, Effect, Evidence, Outcome, Round, Visit
 from fedlens.diagnosis.evidence.facts import Kind
 from fedlens.diagnosis.finding import Measured
 
@@ -155,8 +155,12 @@ def dealt_by_chance(e: Evidence) -> bool:
     data, labels = e.data, e.labels
     if data is None or labels is None or labels.mapped or labels.noisy or data.apart or data.scaled or data.empty:
         return False
-    high = data.skew_null + 2 * (data.skew_high - data.skew_null)  # one random deal in a thousand is above
-    return data.clusters == 1 and data.skew <= high
+    return data.clusters == 1 and data.skew <= chance_skew(data)
+
+
+def chance_skew(data: DataAudit) -> float:
+    """The skew of labels that one random deal in a thousand exceeds."""
+    return data.skew_null + 2 * (data.skew_high - data.skew_null)
 
 
 def lasting(e: Evidence) -> bool:

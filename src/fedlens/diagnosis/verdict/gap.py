@@ -6,7 +6,13 @@ import math
 import statistics
 from typing import NamedTuple
 
-from fedlens.diagnosis.evidence import Evidence, Outcome
+from fedlens.diagnosis.evidence import Evidence, Outcome, Trials
+
+BUDGETS = {
+    "pooled-samples": "pooled, the same samples",
+    "pooled-depth": "pooled, as many steps as one client",
+    "pooled-wall": "pooled, as many steps on larger batches",
+}
 
 
 class Bar(NamedTuple):
@@ -23,11 +29,12 @@ def waterfall(e: Evidence) -> tuple[Bar, ...]:
     if e.trials is None or e.trials.job is None:
         return ()
     t = e.trials
-    pooled = [one for name in ("pooled-samples", "pooled-depth", "pooled-wall") if (one := t.knobs.get(name))]
+    pooled = [one for name in BUDGETS if (one := t.knobs.get(name))]
     pooled = [one for one in pooled if one.values and math.isfinite(one.mean)]
+    best = max(pooled, key=lambda one: one.mean, default=None)
     levels: list[tuple[str, Outcome | None]] = [
-        ("pooled, the best of its budgets", max(pooled, key=lambda one: one.mean, default=None)),
-        ("pooled, the same samples", t.knobs.get("pooled-samples")),
+        (_of(t, best), best),
+        (BUDGETS["pooled-samples"], t.knobs.get("pooled-samples")),
         ("dealt again IID", t.knobs.get("iid")),
         ("dealt as it is, reference code", t.reference),
         ("the job's own code", t.job),
@@ -40,6 +47,12 @@ def waterfall(e: Evidence) -> tuple[Bar, ...]:
             change = outcome.mean - bars[-1].accuracy if bars else 0.0
             bars.append(Bar(what, outcome.mean, spread(outcome, t.error), change))
     return tuple(bars)
+
+
+def _of(t: Trials, best: Outcome | None) -> str:
+    """What the best of pooled training is called: by its budget, where no other was tried."""
+    tried = [name for name in BUDGETS if (one := t.knobs.get(name)) is not None and one.values]
+    return BUDGETS[tried[0]] if len(tried) == 1 and best is not None else "pooled, the best of its budgets"
 
 
 def spread(outcome: Outcome, alone: float) -> float:

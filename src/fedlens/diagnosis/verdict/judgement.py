@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding
-from fedlens.diagnosis.signs.reading import dealt_by_chance
+from fedlens.diagnosis.signs.reading import chance_skew, dealt_by_chance
 
 MOST = 3  # suspects on a page: more are no answer
 # What honest data does to a sound job; never the cause while something exact is broken.
@@ -102,7 +102,8 @@ def _without_effect(e: Evidence) -> Iterator[tuple[str, RuledOut]]:
     for cause, knob, what, change in EFFECTS:
         effect = None if e.trials is None else e.trials.effects.get(knob)
         if effect is None and cause == "P1" and e.data is not None and dealt_by_chance(e):
-            far = f"clients' labels are {e.data.skew:.2f} from the whole, by chance up to {e.data.skew_high:.2f} (M11)"
+            most = f"as random deals are, {e.data.skew_null:.3f} to {chance_skew(e.data):.3f}"
+            far = f"clients' labels are {e.data.skew:.3f} from the whole, {most} (M11)"
             yield cause, RuledOut(what, far)
         if effect is not None and not effect.clear:
             number = f"{change}: {100 * effect.gain:+.1f} ± {100 * effect.error:.1f} points, n = {effect.n}"
