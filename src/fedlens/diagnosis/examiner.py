@@ -54,9 +54,8 @@ def examined(outputs: Tensor, labels: Tensor) -> Exam:
     shares = torch.bincount(said, minlength=classes).double() / len(said)
     entropy = -(shares[shares > 0] * shares[shares > 0].log()).sum().item() / math.log(max(2, classes))
     right = (said == truth) & valid
-    recall = tuple(
-        right[truth == one].double().mean().item() if bool((truth == one).any()) else None for one in range(classes)
-    )
+    held, found = (torch.bincount(truth[some], minlength=classes).tolist() for some in (valid, right))
+    recall = tuple(hits / count if count else None for hits, count in zip(found, held, strict=True))
     loss = losses[valid].mean().item() if bool(valid.any()) else math.nan
     return Exam(right.double().mean().item(), loss, entropy, shares.max().item(), recall, len(labels))
 
