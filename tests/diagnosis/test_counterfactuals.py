@@ -171,3 +171,10 @@ def test_the_signs_are_read_once_for_the_same_evidence(monkeypatch: pytest.Monke
     assert x.findings() == x.findings() == [] and not x.exact and len(shown) == 1
     x.learn(log=None)
     assert not x.explained and [one.log is None for one in shown] == [False, True]
+
+
+def test_what_skew_costs_in_the_end_is_told_where_it_is_no_suspect() -> None:
+    e = job(trials=trials(effects={"iid": effect(0.3)}, whole=effect(0.04, error=0.01)))
+    (told_of,) = [one for one in ruled_out(e, ()) if one.what == "heterogeneity"]
+    assert told_of.number == "dealing again: +30.0 points early, +4.0 ± 1.0 in the end"
+    assert not [one for one in ruled_out(e, (told("P1"),)) if one.what == "heterogeneity"]

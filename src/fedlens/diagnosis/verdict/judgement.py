@@ -101,6 +101,10 @@ EFFECTS = (
 def _without_effect(e: Evidence) -> Iterator[tuple[str, RuledOut]]:
     for cause, knob, what, change in EFFECTS:
         effect = None if e.trials is None else e.trials.effects.get(knob)
+        whole = None if e.trials is None or cause != "P1" else e.trials.whole
+        if effect is not None and effect.clear and whole is not None:
+            early = f"dealing again: {100 * effect.gain:+.1f} points early"
+            yield cause, RuledOut(what, f"{early}, {100 * whole.gain:+.1f} ± {100 * whole.error:.1f} in the end")
         if effect is None and cause == "P1" and e.data is not None and dealt_by_chance(e):
             most = f"as random deals are, {e.data.skew_null:.3f} to {chance_skew(e.data):.3f}"
             far = f"clients' labels are {e.data.skew:.3f} from the whole, {most} (M11)"
