@@ -23,6 +23,7 @@ from fedlens.diagnosis.trials import (
 from fedlens.diagnosis.verdict.judgement import judged
 
 REMEDIES = ("server-momentum", "fewer-steps")  # against skew; the second also tells whether clients drift by it
+SEEDS = (0, 1, 2)  # the first alone where a trial only says where to look
 NEEDED = ("model", "train_data", "test_data")
 SHORT = 0.05  # accuracy below the reference from which on reasons are looked for
 MOSTLY = 0.8  # of that distance, from which on a reason needs no other beside it
@@ -44,7 +45,7 @@ def counterfactuals(x: Examination) -> None:
     value = statistics.fmean(last) if last else math.nan
     job = Outcome((value,), len(x.curve), len(x.curve) / facts.rounds, math.isfinite(value), tuple(x.curve))
     again = () if dealt_by_chance(x.evidence) else ("iid",)
-    _run(x, ("pooled-depth",) if x.exact else (*again, "pooled-samples"), (0,), job, BASIS)
+    _run(x, ("pooled-depth",) if x.exact else (*again, "pooled-samples"), SEEDS[:1], job, BASIS)
     if x.exact or x.evidence.trials is None or not _short(x.evidence):
         return
     dealt = effect(x.evidence, "iid")
@@ -60,19 +61,19 @@ def _turned_knobs(x: Examination, job: Outcome) -> None:
     """One thing otherwise at a time: what the job's own settings suggest, or its rate and its network."""
     if not _pooled_fails(x.evidence):
         if knobs := _declared_knobs(x.evidence):
-            _run(x, knobs, (0, 1, 2), job)
+            _run(x, knobs, SEEDS, job)
         if not _accounted_for(x):
-            _run(x, _first_knobs(x.evidence), (0, 1, 2), job)
+            _run(x, _first_knobs(x.evidence), SEEDS, job)
         if _skewed(x):
-            _run(x, REMEDIES, (0, 1, 2), job)
+            _run(x, REMEDIES, SEEDS, job)
         elif (more := _later_knobs(x.evidence)) and not _accounted_for(x):
-            _run(x, more, (0, 1, 2), job)
+            _run(x, more, SEEDS, job)
     elif not on_its_way(x.evidence):  # a matter of the network and its rate before any federation
-        _run(x, ("best-rate",), (0,), job, SEARCH)
+        _run(x, ("best-rate",), SEEDS[:1], job, SEARCH)
         if x.evidence.trials is not None and x.evidence.trials.best_rate_outcome is None and not x.exact:
-            _run(x, ("lr*3", "lr/3"), (0,), job)  # no time for a search: its two neighbours
+            _run(x, ("lr*3", "lr/3"), SEEDS[:1], job)  # no time for a search: its two neighbours
     if _pooled_fails(x.evidence) and ails(x.evidence) and not on_its_way(x.evidence) and not _accounted_for(x):
-        _run(x, ("small-network",), (0,), job)
+        _run(x, ("small-network",), SEEDS[:1], job)
 
 
 def _skewed(x: Examination) -> bool:

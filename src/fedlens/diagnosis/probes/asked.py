@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -51,13 +49,6 @@ class Asked(TorchDispatchMode):
         self.sets.append((labels.numel(), len(set(labels.flatten().tolist()))))
 
 
-@contextmanager
-def asked() -> Iterator[Asked]:
-    """Hear of all comparisons in here; nothing is changed."""
-    with Asked() as heard:
-        yield heard
-
-
 class Listened(NamedTuple):
     """What an evaluation `told`; the number of labels and of classes in each set that it asked for; the kinds of layers
     that it called in training mode alone."""
@@ -71,7 +62,7 @@ def listened(patient: Patient, state: State, round: int) -> Listened:
     """One evaluation of `state`, listened to; without hearing of labels where the code cannot bear that."""
     with modes() as modes_heard:
         try:
-            with asked() as heard:
+            with Asked() as heard:
                 told = patient.evaluate(state, round)
         except Ailing:
             return Listened(patient.evaluate(state, round), (), modes_heard.left_training)

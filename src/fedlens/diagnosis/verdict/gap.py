@@ -33,7 +33,7 @@ def waterfall(e: Evidence) -> tuple[Bar, ...]:
     pooled = [one for one in pooled if one.values and math.isfinite(one.mean)]
     best = max(pooled, key=lambda one: one.mean, default=None)
     levels: list[tuple[str, Outcome | None]] = [
-        (_of(t, best), best),
+        (_budget_of(t), best),
         (BUDGETS["pooled-samples"], t.knobs.get("pooled-samples")),
         ("dealt again IID", t.knobs.get("iid")),
         ("dealt as it is, reference code", t.reference),
@@ -49,10 +49,10 @@ def waterfall(e: Evidence) -> tuple[Bar, ...]:
     return tuple(bars)
 
 
-def _of(t: Trials, best: Outcome | None) -> str:
+def _budget_of(t: Trials) -> str:
     """What the best of pooled training is called: by its budget, where no other was tried."""
     tried = [name for name in BUDGETS if (one := t.knobs.get(name)) is not None and one.values]
-    return BUDGETS[tried[0]] if len(tried) == 1 and best is not None else "pooled, the best of its budgets"
+    return BUDGETS[tried[0]] if len(tried) == 1 else "pooled, the best of its budgets"
 
 
 def spread(outcome: Outcome, alone: float) -> float:
