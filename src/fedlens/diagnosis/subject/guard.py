@@ -18,6 +18,8 @@ import torch
 from fedlens.diagnosis.subject.forms import Unreadable
 from fedlens.errors import ConfigurationError, RunError
 
+Drawn = tuple[Any, Any, torch.Tensor]
+
 
 class Ailing(RunError):
     """The author's code raised, hung or gave what cannot be read; `stage` names the function."""
@@ -35,6 +37,18 @@ def seeded(*numbers: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)  # torch.manual_seed looks at every kind of device, for 4 ms
+
+
+def drawn_so_far() -> Drawn:
+    """All global random states."""
+    return random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+
+
+def redrawn(states: Drawn) -> None:
+    """Set all global random states to `states`."""
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.default_generator.set_state(states[2])
 
 
 def line_of(function: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 import time
@@ -18,12 +17,14 @@ from torch import Tensor, nn
 from fedlens.diagnosis.evidence import Entry, Facts
 from fedlens.diagnosis.job import OPTIONAL, Declared, State, Upload
 from fedlens.diagnosis.origins.trace import Trace
+from fedlens.diagnosis.subject.copies import Original, original
 from fedlens.diagnosis.subject.forms import Unreadable, read_state, read_upload, write_state, write_upload
-from fedlens.diagnosis.subject.guard import Ailing, guarded, line_of, seeded
+from fedlens.diagnosis.subject.guard import Ailing, Drawn, drawn_so_far, guarded, line_of, redrawn, seeded
 from fedlens.errors import ConfigurationError
 
 PATIENCE = 120.0  # seconds that one call of the author's code may take
-SLOW = 0.5  # seconds; a job that takes longer to make is copied instead of made again
+SLOW = 0.5  # seconds; a job that takes longer to make is copied instead of made again, whatever it is
+QUICK = 0.01  # seconds; a job that takes no longer is always made again
 STAGES = ("init", "sample", "fit", "aggregate", "evaluate")
 
 
@@ -44,23 +45,36 @@ class Subject:
 
     def __init__(self, make: Callable[..., Any], name: str, patience: float = PATIENCE) -> None:
         self.make, self.name, self.patience = make, name, patience
-        self.kept: dict[int, Any] = {}
+        self.kept: dict[int, tuple[Original, Drawn]] = {}
         self.trace: Trace | None = None
 
     def fresh(self, seed: int = 0) -> Patient:
         """A new job, made under the same random state every time; another one by `seed`."""
         with guarded("make", self.name, self.patience):
             if seed in self.kept:
-                return Patient(copy.deepcopy(self.kept[seed]), self.patience, seed)
+                kept, drawn = self.kept[seed]
+                made = kept.copy().job
+                redrawn(drawn)  # as it was after making: `init` may draw from it
+                return Patient(made, self.patience, seed)
             seeded(seed)
             began = time.perf_counter()
             takes_seed = "seed" in inspect.signature(self.make).parameters
             with self._heard():
                 made = self.make(seed=seed) if takes_seed else self.make()
-            if time.perf_counter() - began > SLOW:
-                with suppress(Exception):  # what cannot be copied is made again
-                    self.kept[seed] = copy.deepcopy(made)
+            self._keep(seed, made, time.perf_counter() - began)
             return Patient(made, self.patience, seed)
+
+    def _keep(self, seed: int, made: Any, seconds: float) -> None:
+        """Keep a copy of what took `seconds` to make, where copying is quicker and as good, or making is slow."""
+        whole = original(made) if seconds > QUICK else None
+        if whole is None and not seconds > SLOW:
+            return
+        drawn, began = drawn_so_far(), time.perf_counter()
+        with suppress(Exception):  # what cannot be copied is made again
+            kept = (whole or Original(made)).copy()
+            if seconds > SLOW or time.perf_counter() - began < seconds / 2:
+                self.kept[seed] = kept, drawn
+        redrawn(drawn)
 
     def _heard(self) -> AbstractContextManager[None]:
         """The first making is listened to: `trace`."""

@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
 
+from fedlens.diagnosis.subject.copies import keeps_nothing
 from fedlens.diagnosis.subject.ours import of_run
 from fedlens.diagnosis.subject.patient import PATIENCE, Subject
 from fedlens.errors import ConfigurationError, nearest
@@ -49,7 +49,7 @@ def _maker(path: Path, function: str) -> Callable[..., Any]:
         )
     began = time.perf_counter()
     module = loaded(path)
-    kept = time.perf_counter() - began > SLOW or all(_keeps_nothing(one) for one in _beside(path))
+    kept = time.perf_counter() - began > SLOW or all(keeps_nothing(one) for one in _beside(path))
     if not callable(getattr(module, function, None)):
         known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         guess = nearest(function, known)
@@ -105,39 +105,6 @@ def _in_package(name: str, at: Path, folder: Path) -> bool:
     parts = name.split(".")
     below = parts if at.name == "__init__.py" else parts[:-1]
     return bool(below) and at.parent == folder.joinpath(*below)
-
-
-def _keeps_nothing(module: ModuleType) -> bool:
-    """Whether nothing that the module holds can remember a call: functions, classes, numbers and words alone."""
-    seen: set[int] = set()
-    return all(_remembers_nothing(value, seen) for name, value in vars(module).items() if not name.startswith("__"))
-
-
-def _remembers_nothing(value: Any, seen: set[int]) -> bool:
-    """`seen`: what is being looked at already, by id: functions and classes refer to themselves and to each other."""
-    if id(value) in seen:
-        return True
-    if isinstance(value, type | FunctionType):
-        seen.add(id(value))
-    if isinstance(value, type):
-        return all(_remembers_nothing(one, seen) for name, one in vars(value).items() if not name.startswith("__"))
-    if isinstance(value, FunctionType):
-        defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
-        held = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
-        return not vars(value) and all(_remembers_nothing(one, seen) for one in (*defaults, *held))
-    if isinstance(value, nn.Module):  # a loss, for instance
-        return not any(True for _ in value.parameters()) and not any(True for _ in value.buffers())
-    if isinstance(value, tuple | frozenset):
-        return all(_remembers_nothing(one, seen) for one in value)
-    fixed = (ModuleType, BuiltinFunctionType, str, bytes, int, float, bool, type(None), Path, property, torch.dtype)
-    return isinstance(value, (*fixed, staticmethod, classmethod))
-
-
-def _filled(cell: CellType) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:  # nothing was put into it
-        return False
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:
