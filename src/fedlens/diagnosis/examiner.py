@@ -31,17 +31,26 @@ class Examiner:
         return examined(self.outputs(state, self.inputs, batch_statistics=batch_statistics), self.labels)
 
     def outputs(self, state: State, inputs: Tensor, *, batch_statistics: bool = False) -> Tensor:
-        """The network's answers, [N, C]."""
+        """The answers [N, C] of the network with `state`."""
+        self.load(state)
+        return self.answers(inputs, batch_statistics=batch_statistics)
+
+    def load(self, state: State) -> None:
+        """Put `state` into the network."""
         self.module.load_state_dict({name: value.clone() for name, value in state.items()}, strict=False)
+
+    def answers(self, inputs: Tensor, *, batch_statistics: bool = False) -> Tensor:
+        """Those [N, C] of the network as it was last loaded."""
         with _mode(self.module, batch_statistics), torch.no_grad():
             rows = torch.cat([self.module(part.to(self.kind)) for part in torch.split(inputs, BATCH)])
         return rows if rows.dim() > 1 else rows.unsqueeze(1)  # a head of one output, squeezed
 
-    def client_loss(self, state: State, client: int, most: int = 512) -> float:
-        """The mean cross-entropy of `state` on at most `most` of the client's own examples, in nats."""
+    def client_loss(self, client: int, most: int) -> float:
+        """The mean cross-entropy, in nats, of the network as it was last loaded on at most `most` of the client's own
+        examples."""
         inputs, labels = self.patient.train_data(client)
         kept = torch.linspace(0, len(labels) - 1, min(most, len(labels))).long()
-        return examined(self.outputs(state, inputs[kept]), labels[kept]).loss
+        return examined(self.answers(inputs[kept]), labels[kept]).loss
 
 
 def examined(outputs: Tensor, labels: Tensor) -> Exam:

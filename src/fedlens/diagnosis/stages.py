@@ -8,7 +8,7 @@ from dataclasses import replace
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedlens.diagnosis.counterfactuals import counterfactuals, own_code
-from fedlens.diagnosis.evidence import Evidence, Round
+from fedlens.diagnosis.evidence import DataAudit, Evidence, Round
 from fedlens.diagnosis.examination import WATCHED, Examination
 from fedlens.diagnosis.forensics import examine_log, read_log
 from fedlens.diagnosis.job import State
@@ -61,22 +61,28 @@ def without_training(x: Examination) -> None:
 
 def their_data(x: Examination) -> None:
     """The clients' examples and, where they are sound as far as is known, what their labels mean."""
+    with threadpool_limits(1):  # on a busy machine their threads wait for each other
+        if "train_data" in x.evidence.facts.offers:
+            with x.part("the clients' data"):
+                x.learn(data=examine_data(x.subject, x.evidence.facts))
+        if x.evidence.data is not None:
+            _what_labels_mean(x, x.evidence.data)
+
+
+def _what_labels_mean(x: Examination, data: DataAudit) -> None:
     facts = x.evidence.facts
-    if "train_data" in facts.offers:
-        with x.part("the clients' data"), threadpool_limits(1):  # on a busy machine their threads wait for each other
-            x.learn(data=examine_data(x.subject, facts))
-    if x.evidence.data is not None:
-        held = {client: [c for c, n in enumerate(row) if n] for client, row in x.evidence.data.counts.items()}
-        with x.part("classes that are never seen"):
-            x.learn(participation=examine_participation(x.subject, facts, held))
-        if not x.examples_are_broken:
-            with x.part("the labels"), threadpool_limits(1):
-                x.learn(labels=examine_labels(x.subject, facts, x.evidence.data))
-        if len(x.evidence.data.looked_at) < facts.clients and x.some_data_are_odd:
-            with x.part("all clients' data"), threadpool_limits(1):
-                x.learn(data=examine_data(x.subject, facts, EVERYBODY))
-                if x.evidence.labels is not None:
-                    x.learn(labels=examine_labels(x.subject, facts, x.evidence.data))
+    held = {client: [c for c, n in enumerate(row) if n] for client, row in data.counts.items()}
+    with x.part("classes that are never seen"):
+        x.learn(participation=examine_participation(x.subject, facts, held))
+    if not x.examples_are_broken:
+        with x.part("the labels"):
+            x.learn(labels=examine_labels(x.subject, facts, data))
+    if len(data.looked_at) < facts.clients and x.some_data_are_odd:
+        with x.part("all clients' data"):
+            data = examine_data(x.subject, facts, EVERYBODY)
+            x.learn(data=data)
+            if x.evidence.labels is not None:
+                x.learn(labels=examine_labels(x.subject, facts, data))
 
 
 def further_rounds(x: Examination) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier
 
 from fedlens.diagnosis.evidence import DataAudit, Facts, LabelAudit
-from fedlens.diagnosis.probes.examples.answers import Doubles, confusion, kernel, left_out, reading, reduced
+from fedlens.diagnosis.probes.examples.answers import Doubles, Fitted, confusion, fitted, kernel, reading, reduced
 from fedlens.diagnosis.probes.examples.meaning import Verdict, judged
-from fedlens.diagnosis.probes.examples.tables import Table, Tables, Whole, features, read_tables
+from fedlens.diagnosis.probes.examples.tables import Floats, Table, Tables, Whole, features, read_tables
 from fedlens.diagnosis.subject.patient import Subject
 from fedlens.errors import ConfigurationError
 from fedlens.seeds import generator
@@ -28,12 +28,12 @@ FOLDS = 3
 
 
 class _Taught(NamedTuple):
-    """A classifier of some clients: the examples `pool` [M] that it was fitted to, what classifiers without an
-    example's own client `said` of each [M], and its coefficients [M, C]."""
+    """A classifier of some clients: the examples `pool` [M] that it was fitted to, and what classifiers without an
+    example's own client `said` of each [M]."""
 
     pool: Whole
+    fitted: Fitted
     said: Whole
-    weights: Doubles
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,16 @@ class _Examples:
         key = tuple(clients.tolist())
         if key not in self.teachers:
             each = max(20, POOLED // len(clients))
-            pool = np.concatenate([np.flatnonzero(self.holder == client)[:each] for client in clients])[: 2 * POOLED]
-            gram = kernel(self.rows[pool], self.rows[pool])
-            self.teachers[key] = _Taught(pool, *left_out(gram, self.labels[pool], self.holder[pool], classes))
+            pool = np.concatenate([_spread(self.holder == client, each) for client in clients])[: 2 * POOLED]
+            found = fitted(self.rows[pool], self.labels[pool], classes)
+            self.teachers[key] = _Taught(pool, found, found.left_out(self.holder[pool]))
         return self.teachers[key]
+
+
+def _spread(own: NDArray[np.bool_], most: int) -> Whole:
+    """At most so many places of an owner's examples, evenly spaced: they may be ordered by label."""
+    places = np.flatnonzero(own)
+    return places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(np.int64)]
 
 
 class _Answered(NamedTuple):
@@ -119,9 +125,9 @@ def _examples(tables: Tables, odd: set[int]) -> _Examples:
     return _Examples(every, np.concatenate([part[1] for part in parts]), found)
 
 
-def _usable(table: Table, classes: int) -> tuple[Doubles, Whole]:
+def _usable(table: Table, classes: int) -> tuple[Floats, Whole]:
     assert table.labels is not None
-    rows = features(table.inputs).astype(np.float64)
+    rows = features(table.inputs)
     kept = np.isfinite(rows).all(axis=1) & (table.labels >= 0) & (table.labels < classes)
     return rows[kept], table.labels[kept]
 
@@ -129,16 +135,19 @@ def _usable(table: Table, classes: int) -> tuple[Doubles, Whole]:
 def _learnable(examples: _Examples, clean: Whole, classes: int) -> tuple[float, float, float, int]:
     """Cross-validated accuracy of a kernel classifier or, where it leaves much open, the better of it and a forest;
     chance, its error, and examples."""
-    at = np.flatnonzero(np.isin(examples.holder, clean))
-    at = at[np.unique(examples.rows[at].round(6), axis=0, return_index=True)[1]]  # copies would be remembered
-    at = generator(0, "probe").permutation(at)[:POOLED]
+    at, known, _ = examples.taught(clean, classes)
+    if len(np.unique(examples.rows[at].round(6), axis=0)) < len(at):  # copies would be remembered
+        at = np.flatnonzero(np.isin(examples.holder, clean))
+        at = at[np.unique(examples.rows[at].round(6), axis=0, return_index=True)[1]]
+        at = generator(0, "copies").permutation(at)[:POOLED]
+        known = fitted(examples.rows[at], examples.labels[at], classes)
     rows, labels, count = examples.rows[at], examples.labels[at], len(at)
     chance = float(np.bincount(labels).max() / count)
     error = float(np.sqrt(max(chance * (1 - chance), 1e-9) / count))
     if count < 4 * FOLDS or len(np.unique(labels)) < 2:
         return chance, chance, error, count
-    folds = np.arange(count) % FOLDS
-    right = float((left_out(kernel(rows, rows), labels, folds, classes)[0] == labels).mean())
+    folds = generator(0, "probe").permutation(count) % FOLDS
+    right = float((known.left_out(folds) == labels).mean())
     if right > PLENTY:
         return right, chance, error, count
     grown = np.empty(count, np.int64)
@@ -195,11 +204,11 @@ def _by_test(examples: _Examples, classes: int) -> _Answered | None:
         return None
     rows, labels = examples.rows[own], examples.labels[own]
     folds = generator(0, "folds").permutation(len(own)) % FOLDS
-    answers, weights = left_out(kernel(rows, rows), labels, folds, classes)
-    usual, tables = confusion(labels, answers, classes), {}
+    taught = fitted(rows, labels, classes)
+    usual, tables = confusion(labels, taught.left_out(folds), classes), {}
     for client in np.unique(examples.holder[examples.holder >= 0]).tolist():
         at = np.flatnonzero(examples.holder == client)
-        said = (kernel(examples.rows[at], rows) @ weights).argmax(axis=1)
+        said = (kernel(examples.rows[at], rows) @ taught.weights).argmax(axis=1)
         tables[client] = confusion(examples.labels[at], said, classes)
     return _Answered(tables, usual, dict.fromkeys(tables, known))
 
@@ -220,7 +229,7 @@ def _by_clients(examples: _Examples, clean: Whole, classes: int) -> tuple[dict[i
 
 def _by_others(examples: _Examples, trusted: Whole, classes: int) -> _Answered:
     """Every client answered by a classifier that has seen the trusted clients without it."""
-    pool, said, weights = examples.taught(trusted, classes)
+    pool, found, said = examples.taught(trusted, classes)
     rows, labels, holder = examples.rows[pool], examples.labels[pool], examples.holder[pool]
     tables, known = dict[int, Whole](), {}
     for client in np.unique(examples.holder[examples.holder >= 0]).tolist():
@@ -228,7 +237,7 @@ def _by_others(examples: _Examples, trusted: Whole, classes: int) -> _Answered:
             tables[client] = confusion(labels[holder == client], said[holder == client], classes)
         else:
             at = np.flatnonzero(examples.holder == client)
-            answers = kernel(examples.rows[at], rows) @ weights
+            answers = kernel(examples.rows[at], rows) @ found.weights
             tables[client] = confusion(examples.labels[at], answers.argmax(axis=1), classes)
         elsewhere = np.bincount(labels[holder != client], minlength=classes)
         known[client] = elsewhere >= max(5.0, 0.5 * elsewhere.mean())
@@ -242,6 +251,6 @@ def _of_test(examples: _Examples, trusted: Whole, classes: int) -> tuple[float, 
     if not len(own) or classes > MOST_CLASSES:
         return None
     taught = examples.taught(trusted, classes)
-    said = (kernel(examples.rows[own], examples.rows[taught.pool]) @ taught.weights).argmax(axis=1)
+    said = (kernel(examples.rows[own], examples.rows[taught.pool]) @ taught.fitted.weights).argmax(axis=1)
     read = reading(confusion(examples.labels[own], said, classes))
     return read.identity / len(own), read.best / len(own)

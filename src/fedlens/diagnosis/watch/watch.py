@@ -188,10 +188,11 @@ class Watch:
 
     def _pair(self) -> None:
         """Keep what goes into the network beside its labels, where one pass and one loss belong together."""
+        if sum(len(one) for one, _ in self.pairs) >= PAIRS:
+            return
         given = [one for root in self._roots.values() if (one := root.only()) is not None]
         labels = self._losses.only()
-        rows = sum(len(one) for one, _ in self.pairs)
-        if len(given) != 1 or labels is None or not given[0].dim() or len(given[0]) != len(labels) or rows >= PAIRS:
+        if len(given) != 1 or labels is None or not given[0].dim() or len(given[0]) != len(labels):
             return
         if given[0].numel() + sum(one.numel() for one, _ in self.pairs) <= NUMBERS:
             self.pairs.append((given[0].detach().clone(), labels.clone()))

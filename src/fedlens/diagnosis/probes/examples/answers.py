@@ -11,28 +11,33 @@ from scipy.linalg import cho_factor, eigh  # type: ignore[import-untyped]
 from scipy.linalg.lapack import dpotri  # type: ignore[import-untyped]
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
-from fedlens.diagnosis.probes.examples.tables import Whole
+from fedlens.diagnosis.probes.examples.tables import Floats, Whole
 
 Doubles = NDArray[np.float64]
 COMPONENTS = 50
 AXES = 2_000  # rows that the components are taken of, about
+FEW = 100  # columns below which they have units of their own
+LARGE = 1e15  # numbers whose squares single precision cannot hold
 RIDGE = 1e-2
 DRAWS = 60
 
 
-def reduced(rows: Doubles, trusted: NDArray[np.bool_], most: int = COMPONENTS) -> Doubles:
+def reduced(rows: Floats, trusted: NDArray[np.bool_], most: int = COMPONENTS) -> Doubles:
     """Rows [N, d] as the first principal components of some `trusted` ones, scaled to mean square length 1; [N, k]."""
     trusted = trusted if trusted.sum() > 1 else np.ones(len(rows), bool)
-    values = rows - rows[trusted].mean(axis=0)
-    if values.shape[1] < 100:  # a table's columns have units of their own, pixels have one
+    width = rows.shape[1]
+    exact = np.float64 if width < FEW or np.abs(rows).max() > LARGE else np.float32
+    values = rows.astype(exact) - rows[trusted].mean(axis=0, dtype=np.float64).astype(exact)
+    if width < FEW:  # a table's columns have units of their own, pixels have one
         spread = values[trusted].std(axis=0)
         values = values / np.where(spread > 0, spread, 1.0)
-    width = values.shape[1]
     if width > most:
         own = values[trusted]
         own = own[:: max(1, len(own) // AXES)]
-        values = values @ eigh(own.T @ own, subset_by_index=[width - most, width - 1])[1]
-    found: Doubles = values / max(1e-30, float(np.sqrt((values[trusted] ** 2).sum(axis=1).mean())))
+        products = (own.T @ own).astype(np.float64)
+        values = values @ eigh(products, subset_by_index=[width - most, width - 1])[1].astype(exact)
+    found: Doubles = values.astype(np.float64)
+    found /= max(1e-30, float(np.sqrt((found[trusted] ** 2).sum(axis=1).mean())))
     return found
 
 
@@ -43,19 +48,31 @@ def kernel(rows: Doubles, others: Doubles) -> Doubles:
     return found
 
 
-def left_out(gram: Doubles, labels: Whole, groups: Whole, classes: int) -> tuple[Whole, Doubles]:
-    """The class that least-squares kernel classification (regularised, one-hot targets) without an example's group
-    says of each example (-1 for group -1); and the coefficients [N, C] of the one that is fitted to all.
+class Fitted(NamedTuple):
+    """Least-squares kernel classification, regularised, of one-hot `targets` [N, C]: `inverse` [N, N] is
+    (K + lambda)^-1, `weights` [N, C] are its coefficients."""
 
-    Exact and from one inversion: without the rows I the answers on I are Y_I - (G_II)^-1 (G Y)_I, G = (K + lambda)^-1.
-    """
-    inverse, targets = _inverse(gram), _targets(labels, classes)
-    weights, said = inverse @ targets, np.full(len(labels), -1, np.int64)
-    for group in np.unique(groups[groups >= 0]):
-        own = np.flatnonzero(groups == group)
-        answers = targets[own] - np.linalg.solve(inverse[np.ix_(own, own)], weights[own])
-        said[own] = answers.argmax(axis=1)
-    return said, weights
+    inverse: Doubles
+    targets: Doubles
+    weights: Doubles
+
+    def left_out(self, groups: Whole) -> Whole:
+        """The class that a classifier fitted without an example's group says of each example; -1 for group -1.
+
+        Exact: without the rows I the answers on I are Y_I - (G_II)^-1 (G Y)_I, G = (K + lambda)^-1.
+        """
+        said = np.full(len(groups), -1, np.int64)
+        for group in np.unique(groups[groups >= 0]):
+            own = np.flatnonzero(groups == group)
+            answers = self.targets[own] - np.linalg.solve(self.inverse[np.ix_(own, own)], self.weights[own])
+            said[own] = answers.argmax(axis=1)
+        return said
+
+
+def fitted(rows: Doubles, labels: Whole, classes: int) -> Fitted:
+    """A classifier of `rows` [N, k] with `labels` [N] of `classes`."""
+    inverse, targets = _inverse(kernel(rows, rows)), _targets(labels, classes)
+    return Fitted(inverse, targets, inverse @ targets)
 
 
 def _inverse(gram: Doubles) -> Doubles:

@@ -28,7 +28,7 @@ SLIGHT, CALM = 0.18, 0.08  # the same where a gap parts some clients from others
 STRANGE, FAINT = 1.35, 0.6  # times the energy outside the reference's own subspace that matter
 SCALE = 1.8  # times the spread of any mixture of classes that no mixture explains
 LIKE = 0.4  # natural logarithm of the ratio of two factors of scale that are one
-DRAWS = 12
+DRAWS = 24
 SURE = 5.0  # standard errors
 
 Doubles = NDArray[np.float64]
@@ -185,14 +185,24 @@ def _null(
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Mean and standard deviation of the residual of clients drawn from the reference itself, by bootstrap."""
     random = generator(0, "inputs")
-    of_class = [np.flatnonzero(reference.labels == one) for one in range(reference.labels.max() + 1)]
+    order, counts = np.argsort(reference.labels, kind="stable"), np.bincount(reference.labels)
+    first = counts.cumsum() - counts
+
+    def drawn(classes: Whole) -> Doubles:
+        """Rows of the reference, one for each of `classes`, with replacement."""
+        rows: Doubles = reference.rows[
+            order[first[classes] + (random.random(len(classes)) * counts[classes]).astype(int)]
+        ]
+        return rows
+
+    every, sorted_labels = np.arange(len(counts)), reference.labels[order]
     seen: dict[int, list[float]] = {client: [] for client in sizes}
     for _ in range(DRAWS):
-        means = np.stack([reference.rows[random.choice(at, len(at))].mean(axis=0) for at in of_class])
+        means = np.add.reduceat(drawn(sorted_labels), first, axis=0) / counts[:, None]
         for client, size in sizes.items():
-            counts = random.multinomial(size, mixes[client] / mixes[client].sum())
-            drawn = np.concatenate([random.choice(at, n) for at, n in zip(of_class, counts, strict=True)])
-            seen[client].append(_size(_unexplained(reference.rows[drawn].mean(axis=0), means, spread)[1]))
+            dealt = random.multinomial(size, mixes[client] / mixes[client].sum())
+            mean = drawn(np.repeat(every, dealt)).mean(axis=0)
+            seen[client].append(_size(_unexplained(mean, means, spread)[1]))
     return {c: float(np.mean(s)) for c, s in seen.items()}, {c: float(np.std(s)) for c, s in seen.items()}
 
 
@@ -252,11 +262,9 @@ def _energies(
         [other[labels == one].mean() if (labels == one).any() else other.mean() for one in range(labels.max() + 1)]
     )
     usual = np.append(usual, [other.mean()] * (len(next(iter(mixes.values()))) - len(usual)))
-    ratio = {c: float(energy(rows).mean() / max(1e-30, mixes[c] @ usual)) for c, rows in clients.items()}
-    error = {
-        c: float(energy(rows).std() / len(rows) ** 0.5 / max(1e-30, mixes[c] @ usual)) for c, rows in clients.items()
-    }
-    return ratio, error
+    found = {client: energy(rows) / max(1e-30, mixes[client] @ usual) for client, rows in clients.items()}
+    errors = {client: float(rows.std() / len(rows) ** 0.5) for client, rows in found.items()}
+    return {client: float(rows.mean()) for client, rows in found.items()}, errors
 
 
 def _axes(rows: Doubles, share: float = 0.9, most: int = 40) -> Doubles:

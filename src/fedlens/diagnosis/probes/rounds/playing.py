@@ -182,20 +182,25 @@ class Playing:
         self, examiner: Examiner, round: Round, received: State, returned: Sequence[Returned], new: State
     ) -> dict[str, Any]:
         """What the clients' models and the next one are worth on clients' own data and a part of the test set."""
+        clients = [one.client for one in returned]
+        before, now = (self._losses(examiner, state, clients) for state in (received, new))
         visits, gains = [], []
-        for told, one in zip(round.visits, returned, strict=True):
+        for told, one, first, last in zip(round.visits, returned, before, now, strict=True):
             own = after(received, one.sent.upload, self.payload or "weights")
-            before, then, now = (self._loss(examiner, state, one.client) for state in (received, own, new))
-            gain = None if before is None or then is None else before - then
+            then = self._losses(examiner, own, [one.client])[0]
+            gain = None if first is None or then is None else first - then
             right = _tried(self.patient, partial(_part, examiner, own))
             pairs = _tried(self.patient, partial(_pairs, examiner, one)) if one.pairs else None
             visits.append(replace(told, gain=gain, accuracy=right, paired=pairs))
-            gains.append(None if before is None or now is None else before - now)
+            gains.append(None if first is None or last is None else first - last)
         known = [share * gain for share, gain in zip(round.wanted, gains, strict=True) if gain is not None]
         return {"visits": tuple(visits), "gain": sum(known) if known and len(known) == len(gains) else None}
 
-    def _loss(self, examiner: Examiner, state: State, client: int) -> float | None:
-        return _tried(self.patient, partial(examiner.client_loss, state, client, EXAMPLES))
+    def _losses(self, examiner: Examiner, state: State, clients: Sequence[int]) -> list[float | None]:
+        """The loss of `state` on the own examples of each of `clients`; None where the author's code fails in it."""
+        if not _tried(self.patient, partial(_loaded, examiner, state)):
+            return [None] * len(clients)
+        return [_tried(self.patient, partial(examiner.client_loss, client, EXAMPLES)) for client in clients]
 
     def _reported(self, number: int) -> dict[str, float]:
         if self.mute:
@@ -229,6 +234,11 @@ def _tried(patient: Patient, call: Callable[[], T]) -> T | None:
 
 def _pairs(examiner: Examiner, one: Returned) -> Paired | None:
     return paired(*examiner.patient.train_data(one.client), one.pairs)
+
+
+def _loaded(examiner: Examiner, state: State) -> bool:
+    examiner.load(state)
+    return True
 
 
 def _part(examiner: Examiner, state: State) -> float:
