@@ -237,7 +237,7 @@ def gained(e: Evidence, name: str, title: str) -> Measured | None:
     if found is None:
         return None
     told = f"{100 * found.gain:+.1f} points (standard error {100 * found.error:.1f}, {found.n} paired seeds)"
-    return Measured(title, "M20", told, "within two standard errors of 0")
+    return Measured(title, "M19" if name == "iid" else "M20", told, "within two standard errors of 0")
 
 
 def lines(*some: Measured | None) -> tuple[Measured, ...]:

@@ -32,7 +32,7 @@ def labels_are_skewed(e: Evidence) -> Finding | None:
     evidence = [gained(e, "iid", "dealt again IID, early" if whole is not None else "dealt again IID")]
     if whole is not None:
         told = f"{100 * whole.gain:+.1f} points (standard error {100 * whole.error:.1f}, {whole.n} seed)"
-        told += f" after {_of_all(e)} rounds against the end"
+        told += f" after {_of_all(e)} rounds over the job's end"
         evidence.append(Measured("dealt again IID, longer", "M19", told, "within two standard errors of 0"))
     if e.data is not None and e.data.counts:
         null = f"{e.data.skew_null:.2f} by chance"
@@ -61,7 +61,8 @@ def _when(e: Evidence) -> str:
     """After how many rounds, and against which end."""
     if e.trials is not None and e.trials.whole is not None:
         taken = _of_all(e)
-        return f" in {taken} rounds" if taken == e.facts.rounds else f" in {taken} rounds on what the job ends with"
+        early = f" after {taken} rounds over what the job reaches after {e.facts.rounds}"
+        return f" in {taken} rounds" if taken == e.facts.rounds else early
     dealt = outcome(e, "iid")
     return "" if dealt is None else f" in {dealt.rounds} rounds"
 
