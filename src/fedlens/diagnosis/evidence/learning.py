@@ -50,8 +50,8 @@ class Evaluating:
     """What the author's `evaluate` says of models, beside what the doctor measures (M27).
 
     Of each model examined, in order: `reported` (the metric named `metric`), `measured` on all test data in evaluation
-    mode, `measured_train` in training mode, `on_train` on the pooled training data, `hold_out` on the last part of each
-    client's data. `n`: test examples; `error`: standard error of `measured` at the last. `quantum`: the number of
+    mode and, where the reported values are not those, `measured_train` in training mode, `on_train` on the pooled
+    training data, `hold_out` on the last part of each client's data. `n`: test examples; `error`: standard error of `measured` at the last. `quantum`: the number of
     examples that the reported values are consistent with (M24), None if no number up to `n` is. `matches`: which
     measurement the reported values are ("test", "train", "client 7", "clients' mean", "hold-outs" of all clients
     together, "train mode", "part of the test set", "count", "percent", "another model" where it remembers,

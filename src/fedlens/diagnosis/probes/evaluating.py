@@ -109,13 +109,12 @@ def _measured(examiner: Examiner, states: Sequence[tuple[int, State]], raw: list
 
 def _beside(examiner: Examiner, compared: Compared, found: Evaluating, told: Mapping[str, float]) -> Evaluating:
     """`found` with what the doctor measures of the same models."""
-    pair, measured = (examiner.inputs, examiner.labels), [share(one) for one in compared.test]
+    measured = [share(one) for one in compared.test]
     n, accuracy = len(compared.test[-1]), measured[-1]
     deviation = math.sqrt(max(accuracy * (1 - accuracy), 1 / n) / n)
     return replace(
         found,
         measured=tuple(measured),
-        measured_train=tuple(share(judged(examiner, state, pair, training=True)) for state in compared.states),
         n=n,
         error=deviation,
         quantum=_up_to(n, quantum(compared.values, compared.error, n)),
@@ -177,7 +176,7 @@ def _elsewhere(
 ) -> Evaluating:
     """What values that are not the test data's are: clients' data, a part, another mode, or none of these."""
     found = replace(found, reported=tuple(compared.values))
-    steady = found.steady
+    steady, states = found.steady, compared.states
     if repeats and steady < 1e-9:
         compared = _more(patient, examiner, compared, found.metric, unit)
         sized = quantum(compared.values, precision([v * unit for v in compared.values]) / unit, found.n)
@@ -198,6 +197,8 @@ def _elsewhere(
         fits = match.n if match.name.startswith("client ") else found.quantum
         mean = match.values[own - 1] if match.name == "clients' mean" and whole else None
         return replace(found, matches=match.name, quantum=fits, mean_of_clients=mean)
+    pair = (examiner.inputs, examiner.labels)
+    found = replace(found, measured_train=tuple(share(judged(examiner, s, pair, training=True)) for s in states))
     liked = _most_like(found)
     if liked == "none" and steady > 1e-9:
         liked = _at_random(patient, compared, found, unit)
