@@ -51,12 +51,12 @@ class Evaluating:
 
     Of each model examined, in order: `reported` (the metric named `metric`), `measured` on all test data in evaluation
     mode and, where the reported values are not those, `measured_train` in training mode, `on_train` on the pooled
-    training data, `hold_out` on the last part of each client's data. `n`: test examples; `error`: standard error of `measured` at the last. `quantum`: the number of
-    examples that the reported values are consistent with (M24), None if no number up to `n` is. `matches`: which
-    measurement the reported values are ("test", "train", "client 7", "clients' mean", "hold-outs" of all clients
-    together, "train mode", "part of the test set", "count", "percent", "another model" where it remembers,
-    "undetermined" where the state is not the whole model, "none"). `steady`: the same model evaluated twice differs by
-    this much. `remembers`: it reports the same for different models.
+    training data, `hold_out` on the last part of each client's data. `n`: test examples; `error`: standard error of
+    `measured` at the last. `quantum`: the number of examples that the reported values are consistent with (M24), None
+    if no number up to `n` is. `matches`: which measurement the reported values are ("test", "train", "client 7",
+    "clients' mean", "hold-outs" of all clients together, "train mode", "part of the test set", "count", "percent",
+    "another model" where it remembers, "undetermined" where the state is not the whole model, "none"). `steady`: the
+    same model evaluated twice differs by this much. `remembers`: it reports the same for different models.
     `loss_ratio`: reported loss by measured, the nearer of the mean cross-entropy and of the job's own loss.
     `mean_of_clients`: the unweighted mean over clients, where that is what is reported (E4). `training`: kinds of
     layers whose answers depend on their mode and which evaluate calls in training mode alone (M31).
