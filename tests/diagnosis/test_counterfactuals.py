@@ -86,6 +86,12 @@ def test_what_chance_dealt_is_not_dealt_again(changes: dict[str, Any], by_chance
         )
 
 
+def test_where_one_client_holds_all_data_nothing_is_said_of_random_deals() -> None:
+    alone = job(facts=replace(job().facts, clients=1), trials=trials(effects={}))
+    (said,) = [one.number for one in ruled_out(alone, ()) if one.what == "heterogeneity"]
+    assert said == "one client holds all data"
+
+
 def test_pooled_training_far_below_the_ceiling_is_no_matter_of_federation() -> None:
     assert not _pooled_fails(job()) and not _pooled_fails(bare())
     poor = trials(knobs={"pooled-samples": outcome(0.5)}, best=0.5, best_rate_outcome=None)

@@ -108,7 +108,7 @@ def _without_effect(e: Evidence) -> Iterator[tuple[str, RuledOut]]:
         if effect is None and cause == "P1" and e.data is not None and dealt_by_chance(e):
             most = f"as random deals are, {e.data.skew_null:.3f} to {chance_skew(e.data):.3f}"
             far = f"clients' labels are {e.data.skew:.3f} from the whole, {most} (M11)"
-            yield cause, RuledOut(what, far)
+            yield cause, RuledOut(what, far if e.facts.clients > 1 else "one client holds all data")
         if effect is not None and not effect.clear:
             number = f"{change}: {100 * effect.gain:+.1f} ± {100 * effect.error:.1f} points, n = {effect.n}"
             yield cause, RuledOut(what, number)
