@@ -269,3 +269,35 @@ def test_an_evaluation_that_asks_for_no_labels_is_heard_without() -> None:
     job = Job(lambda net, round: {"accuracy": float(net(TEST[0][:5]).sum() > 0)}, plain)
     patient = Subject(lambda: job, "asks").fresh()
     assert listened(patient, patient.init, 1).label_sets == ()
+
+
+def shown(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, int], dict[str, float]]:
+    """An evaluation on the test set, stored in another order, whose inputs are changed in batches."""
+    order = torch.randperm(len(TEST[1]), generator=torch.Generator().manual_seed(5))
+
+    def report(network: nn.Module, round: int) -> dict[str, float]:
+        some = [accuracy(network, (change(TEST[0][part]), TEST[1][part])) for part in order.split(500)]
+        return {"test_acc": mean(some)}
+
+    return report
+
+
+def half_turned(inputs: Tensor) -> Tensor:
+    return torch.where(torch.arange(len(inputs))[:, None] % 2 == 0, inputs, inputs.flip(1))
+
+
+def test_inputs_that_an_evaluation_changes_are_counted_whatever_their_order() -> None:
+    assert examined(shown(half_turned)).altered == pytest.approx(0.5)
+    assert examined(shown(lambda inputs: inputs)).altered is None  # it is the accuracy on the test data
+
+
+def test_another_number_of_the_same_inputs_is_told_from_other_examples() -> None:
+    best = [0.0]
+
+    def so_far(network: nn.Module, round: int) -> dict[str, float]:
+        best[0] = max(best[0], accuracy(network, TEST), 0.5 + 1e-4 * round)
+        return {"test_acc": best[0] - 0.2}
+
+    assert examined(so_far).altered == 0.0
+    others = drawn(2000, 77)
+    assert examined(lambda net, r: {"test_acc": accuracy(net, others)}).altered is None

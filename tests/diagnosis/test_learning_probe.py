@@ -197,6 +197,16 @@ def test_code_that_fails_is_ailing_and_a_loss_of_no_number_is_only_measured() ->
         examine_learning(subject, type(facts)(**{**vars(facts), "offers": frozenset({"model"})}), 0.1)
 
 
+def test_of_a_head_that_lacks_classes_the_width_is_told_though_the_loss_refuses_them() -> None:
+    def narrow() -> nn.Module:
+        return nn.Sequential(nn.Linear(20, 8))
+
+    found = examined(narrow)
+    assert (found.outputs, found.parameters, found.overfit) == (8, 20 * 8 + 8, None)
+    with pytest.raises(Ailing):
+        examined(narrow, lambda outputs, labels: 1 / 0, labels=lambda labels: labels.clamp(max=7))
+
+
 def test_when_the_time_is_over_early_nothing_is_said_of_what_was_not_learned(monkeypatch) -> None:
     monkeypatch.setattr("fedlens.diagnosis.probes.learning.SECONDS", 0.0)
     found = examined(mlp)

@@ -10,6 +10,8 @@ from fedlens.diagnosis.evidence import Evidence, Outcome, Trials
 from fedlens.diagnosis.examination import Examination, merged
 from fedlens.diagnosis.finding import Certainty
 from fedlens.diagnosis.signs import read
+from fedlens.diagnosis.signs.beside import fails_beside
+from fedlens.diagnosis.signs.normalisation.skewed import tiny_batches
 from fedlens.diagnosis.signs.reading import ahead, dealt_by_chance, early_only, effect, lasting, outcome, printed
 from fedlens.diagnosis.signs.symptom import ails, ceiling, misses, on_its_way
 from fedlens.diagnosis.trials import (
@@ -23,6 +25,7 @@ from fedlens.diagnosis.trials import (
 from fedlens.diagnosis.verdict.judgement import judged
 
 REMEDIES = ("server-momentum", "fewer-steps")  # against skew; the second also tells whether clients drift by it
+OF_NORMS = ("norm-group", "recalibrated")
 SEEDS = (0, 1, 2)  # the first alone where a trial only says where to look
 NEEDED = ("model", "train_data", "test_data")
 SHORT = 0.05  # accuracy below the reference from which on reasons are looked for
@@ -46,6 +49,8 @@ def counterfactuals(x: Examination) -> None:
     job = Outcome((value,), len(x.curve), len(x.curve) / facts.rounds, math.isfinite(value), tuple(x.curve))
     again = () if dealt_by_chance(x.evidence) else ("iid",)
     _run(x, ("pooled-depth",) if x.exact else (*again, "pooled-samples"), SEEDS[:1], job, BASIS)
+    if x.exact and fails_beside(x.evidence, x.findings()):
+        _what_is_shared(x, job)
     if x.exact or x.evidence.trials is None or not _short(x.evidence):
         return
     dealt = effect(x.evidence, "iid")
@@ -55,6 +60,15 @@ def counterfactuals(x: Examination) -> None:
         _turned_knobs(x, job)
     if x.evidence.trials.late is None and early_only(x.evidence) and _rests_on_the_start(x.evidence):
         _over_all_rounds(x, "the reference over all rounds", dealt=False)
+
+
+def _what_is_shared(x: Examination, job: Outcome) -> None:
+    """By what the reference fails beside what is exactly broken: a part that is declared, or its rate."""
+    declared = tuple(name for name in _declared_knobs(x.evidence) if name not in OF_NORMS)
+    if declared:
+        _run(x, declared, SEEDS[:1], job)
+    if not _accounted_for(x):
+        _run(x, ("best-rate",), SEEDS[:1], job, SEARCH)
 
 
 def _turned_knobs(x: Examination, job: Outcome) -> None:
@@ -69,6 +83,10 @@ def _turned_knobs(x: Examination, job: Outcome) -> None:
         elif (more := _later_knobs(x.evidence)) and not _accounted_for(x):
             _run(x, more, SEEDS, job)
     elif not on_its_way(x.evidence):  # a matter of the network and its rate before any federation
+        if tiny_batches(x.evidence):
+            _run(x, OF_NORMS[:1], SEEDS[:1], job)
+            if _accounted_for(x):
+                return
         _run(x, ("best-rate",), SEEDS[:1], job, SEARCH)
         if x.evidence.trials is not None and x.evidence.trials.best_rate_outcome is None and not x.exact:
             _run(x, ("lr*3", "lr/3"), SEEDS[:1], job)  # no time for a search: its two neighbours
@@ -171,7 +189,7 @@ def _declared_knobs(e: Evidence) -> tuple[str, ...]:
     every = {"noise-off": said.dp.get("noise"), "clip-off": said.dp.get("clip"), "mu=0": said.mu}
     every |= {"codec-off": said.codec is not None}
     if any(name.startswith(("BatchNorm", "SyncBatch")) for name in e.facts.norms or {}):
-        every |= {"norm-group": True, "recalibrated": True}
+        every |= dict.fromkeys(OF_NORMS, True)
     return tuple(name for name, there in every.items() if there)
 
 

@@ -29,6 +29,7 @@ from fedlens.errors import FedlensError
 
 SHARE, KNOWN = 0.2, 0.15  # of its rounds that the job is run for; and where something exact is broken already
 LEAST, MOST = 6, 30  # rounds
+OF_INPUTS = ("D2", "D3")  # of all clients; who alone prepares inputs otherwise is left out of what labels are judged by
 WATCHED = 2  # the first rounds, of which all is seen
 
 Told = Callable[[str], None]
@@ -80,7 +81,7 @@ class Examination:
     @property
     def examples_are_broken(self) -> bool:
         """Whether inputs or labels are exactly wrong already: what labels mean beside that cannot be told from it."""
-        return any(breaks(one) and one.cause.startswith(("D", "L")) for one in self.findings())
+        return any(breaks(one) and (one.cause[0] == "L" or one.cause in OF_INPUTS) for one in self.findings())
 
     @property
     def some_data_are_odd(self) -> bool:

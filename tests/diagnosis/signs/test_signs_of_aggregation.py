@@ -64,7 +64,7 @@ def cause(e: Evidence) -> str | None:
     ],
 )
 def test_coefficients_name_one_fault(weights: tuple[float, ...], current: float, expected: str | None) -> None:
-    assert cause(job(aggregation=aggregation(weights=weights, current=current))) == expected
+    assert cause(job(aggregation=aggregation(weights=weights, current=current), rounds=())) == expected
 
 
 def test_a_sum_that_is_wrong_has_exactly_one_sign() -> None:

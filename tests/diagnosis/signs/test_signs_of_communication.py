@@ -1,5 +1,7 @@
 """Signs of what travels."""
 
+from dataclasses import replace
+
 from evidence_of import aggregation, effect, job, outcome, rounds, trials, visit, watched
 
 from fedlens.diagnosis import Certainty, Evidence, Finding
@@ -86,10 +88,28 @@ def test_parameters_in_no_upload_are_found_unless_declared() -> None:
 
 
 def test_a_model_in_half_precision_is_noted_until_updates_are_as_small_as_its_steps() -> None:
-    fine, lost = (rounds(narrow="float16", residual=taken) for taken in (0.006, 0.6))
-    assert certainty(weights_are_rounded(job(rounds=fine))) is Certainty.NOTED
+    fine, some, lost = (rounds(narrow="float16", residual=taken) for taken in (0.006, 0.25, 0.6))
+    for harmless in (fine, some):  # rounding to the nearest evens out until steps are as large as updates
+        assert certainty(weights_are_rounded(job(rounds=harmless))) is Certainty.NOTED
     finding = weights_are_rounded(job(rounds=lost))
     assert certainty(finding) is Certainty.FOUND and finding is not None and finding.also == ("A2",)
     assert weights_are_rounded(job({"codec": "fp16"}, rounds=lost)) is None
     once = (*rounds(2), *rounds(1, narrow="float16", residual=0.6))
     assert weights_are_rounded(job(rounds=once)) is None
+
+
+def test_parameters_that_a_few_clients_keep_back_are_found_by_client() -> None:
+    def asked(*outside: str, some: tuple[int, ...] = (2, 5), **said: object) -> Evidence:
+        kept = replace(watched(), outside=outside)
+        sent = tuple(visit(c, still=outside, watched=kept) if c in some else visit(c) for c in range(8))
+        return job(said, rounds=rounds(2, visits=sent))
+
+    finding = payload_is_partial(asked("0.weight"))
+    assert certainty(finding) is Certainty.FOUND and finding is not None
+    assert finding.clients == (2, 5) and "0.weight" in finding.says and finding.hides >= {"B7", "A9", "O8"}
+    assert payload_is_partial(asked("0.weight", "1.weight")) is None  # nothing of theirs arrives: another model
+    assert payload_is_partial(asked("0.weight", some=(0, 1, 2, 3))) is None  # no few
+    assert payload_is_partial(asked("0.weight", codec="topk")) is None
+    assert payload_is_partial(asked("0.weight", frozen=("0.",))) is None
+    once = asked("0.weight")
+    assert payload_is_partial(replace(once, rounds=once.rounds[:1])) is None

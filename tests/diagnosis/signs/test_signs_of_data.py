@@ -71,6 +71,16 @@ def test_the_last_of_a_row_of_clients_without_a_gap_differ_by_nature() -> None:
     assert certainty(pipelines_differ(job(data=gap))) is Certainty.FOUND
 
 
+def test_clients_that_are_a_row_by_themselves_differ_by_nature() -> None:
+    """Brightness that falls evenly from client to client, of which the middle one is as the test set; two ways of
+    preparing inputs, each at some clients, are no row."""
+    even = dict(enumerate((0.26, 0.30, 0.46, 0.49, 0.71, 0.73, 0.97, 1.18)))
+    twice = dict(enumerate((0.9, 0.95, 1.0, 2.0, 2.1, 2.2)))
+    assert certainty(pipelines_differ(ailing(data=data(apart=even, clusters=3, nearest=0.09)))) is Certainty.NOTED
+    other = pipelines_differ(ailing(data=data(apart=twice, clusters=3, nearest=0.09)))
+    assert certainty(other) is Certainty.CONSISTENT
+
+
 def test_one_client_that_stands_slightly_apart_is_not_sure() -> None:
     assert certainty(pipelines_differ(job(data=data(apart={3: 0.7}, clusters=2)))) is Certainty.NOTED
     assert certainty(pipelines_differ(job(data=data(apart={3: 2.2}, clusters=2)))) is Certainty.FOUND

@@ -62,6 +62,15 @@ def test_a_correction_below_its_reference_is_supported_where_the_clients_are_at_
     assert correction_is_wrong(job({"method": "scaffold"})) is None
 
 
+def test_clients_that_fail_without_their_own_aggregator_say_nothing_of_a_correction() -> None:
+    """The author's aggregator keeps the controls: under another one they never move, and the two halves prove
+    nothing."""
+    apart = trials(job=outcome(0.7), reference=outcome(0.82), own_clients=outcome(0.1))
+    assert correction_is_wrong(job({"method": "scaffold"}, trials=apart)) is None
+    together = trials(job=outcome(0.7), reference=outcome(0.82), own_clients=outcome(0.7))
+    assert certainty(correction_is_wrong(job({"method": "scaffold"}, trials=together))) is Certainty.SUPPORTED
+
+
 def test_a_correction_far_below_its_reference_is_supported_where_skewed_data_cost_less() -> None:
     far = trials(job=outcome(0.4), own_clients=None, effects={"iid": effect(0.15)})
     assert certainty(correction_is_wrong(job({"method": "scaffold"}, trials=far))) is Certainty.SUPPORTED

@@ -57,6 +57,22 @@ def test_values_of_few_examples_are_one_clients_and_fine_ones_some_others() -> N
     assert another_metric_is_reported(job(evaluating=fine, log=None)).cause == "E1"  # type: ignore[union-attr]
 
 
+def test_values_near_the_models_are_others_where_fewer_labels_are_compared() -> None:
+    near = {"reported": (0.12, 0.52, 0.84), "measured": (0.1, 0.5, 0.85)}
+    chance = evaluating(matches="none", quantum=50, **near)
+    assert another_metric_is_reported(job(evaluating=chance, log=None)) is None
+    heard = replace(chance, label_sets=((50, 10), (50, 10)))
+    finding = another_metric_is_reported(job(evaluating=heard, log=None))
+    assert finding is not None and (finding.cause, finding.certainty) == ("E2", Certainty.FOUND)
+    for honest in (
+        replace(heard, metric="val_accuracy"),
+        replace(heard, steady=0.04),
+        replace(heard, label_sets=((500, 10), (500, 10))),
+    ):
+        assert another_metric_is_reported(job(evaluating=honest, log=None)) is None
+    assert another_metric_is_reported(job({"test_size": 50}, evaluating=heard, log=None)) is None
+
+
 @pytest.mark.parametrize("matches", ["test", "percent", "count", "another model", "undetermined"])
 def test_what_other_signs_say_or_nobody_can_is_not_said_here(matches: str) -> None:
     assert another_metric_is_reported(job(evaluating=evaluating(matches=matches, **OFF))) is None
@@ -172,6 +188,30 @@ def test_an_evaluation_that_chance_moves_is_consistent_and_a_little_noted() -> N
     assert "2.0 points" in finding.says
     assert certainty(evaluation_is_random(job(evaluating=evaluating(steady=0.001)))) is Certainty.NOTED
     assert evaluation_is_random(job(evaluating=evaluating(steady=1e-9))) is None
+
+
+def test_test_inputs_that_are_changed_before_they_are_evaluated_are_another_cause_than_hold_outs() -> None:
+    shown = evaluating(**OFF, matches="none", quantum=1000, altered=0.5)
+    finding = evaluation_is_random(job(evaluating=shown))
+    assert finding is not None and (finding.cause, finding.certainty) == ("D9", Certainty.FOUND)
+    assert "50.0 %" in finding.says and finding.weight == pytest.approx(0.3)  # 0.85 - 0.55
+    assert another_metric_is_reported(job(evaluating=shown)) is None
+    near = evaluating(reported=(0.1, 0.5, 0.84), matches="none", altered=0.5)
+    assert evaluation_is_random(job(evaluating=near)) is None  # a point of 1000 examples is chance
+
+
+def test_another_number_of_the_same_inputs_is_no_hold_out() -> None:
+    finding = another_metric_is_reported(job(evaluating=evaluating(**OFF, matches="none", quantum=1000, altered=0.0)))
+    assert finding is not None and finding.cause == "E2" and "best so far" in finding.says
+    unheard = another_metric_is_reported(job(evaluating=evaluating(**OFF, matches="none", quantum=1000)))
+    assert unheard is not None and unheard.cause == "E1"
+
+
+def test_augmented_hold_outs_are_both_others_and_random() -> None:
+    e = job(evaluating=evaluating(**OFF, matches="none", quantum=300, steady=0.01), log=None)
+    finding = another_metric_is_reported(e)
+    assert finding is not None and finding.cause == "E2" and "D9" not in finding.hides
+    assert certainty(evaluation_is_random(e)) is Certainty.FOUND
 
 
 def test_one_noisy_round_is_noted_in_either_unit() -> None:

@@ -6,6 +6,7 @@ import pytest
 from evidence_of import CLASSES, bare, data, job, labels, learning, outcome, rounds, trials, visit, watched
 
 from fedlens.diagnosis import Certainty, Evidence
+from fedlens.diagnosis.evidence import Unexamined
 from fedlens.diagnosis.signs.labels import SIGNS
 from fedlens.diagnosis.signs.labels.head import head_is_too_narrow
 from fedlens.diagnosis.signs.labels.maps import label_maps_differ
@@ -105,3 +106,37 @@ def test_a_head_that_labels_go_beyond_is_too_narrow() -> None:
 def test_other_heads_are_only_noted(outputs: int, high: int) -> None:
     finding = head_is_too_narrow(job(learning=learning(outputs=outputs), data=data(high=high)))
     assert finding is not None and finding.certainty is Certainty.NOTED
+
+
+def broken_off(label: int, **sections: Any) -> Evidence:
+    """A job whose first round ends in the training of client 4, of which nothing else is known."""
+    seen = f"IndexError: Target {label} is out of bounds. (job.py:15)"
+    why = f"fit, round 1, client 4: the job's own code failed. seen: {seen} do: Mend it; -v shows the traceback."
+    empty: dict[str, Any] = {"rounds": (), "handling": None, "trials": None, "labels": None, "evaluating": None}
+    return job(**{**empty, "unexamined": (Unexamined("rounds after 0", why),), **sections})
+
+
+def test_classes_that_only_the_head_lacks_are_a_matter_of_the_head() -> None:
+    held = dict.fromkeys(range(8), (25,) * 8 + (0, 0)) | {8: (20,) * 10, 9: (0,) * 9 + (200,)}
+    e = broken_off(8, learning=learning(outputs=8), data=data(counts=held))
+    finding = head_is_too_narrow(e)
+    assert finding is not None and finding.certainty is Certainty.FOUND and finding.clients == ()
+    assert "8 outputs for 10 classes" in finding.says and "2 clients hold (8, 9)" in finding.says
+    assert labels_leave_the_head(e) is None  # 8 and 9 are classes
+    assert labels_leave_the_head(broken_off(10, learning=learning(outputs=8), data=data(high=10))) is not None
+
+
+def test_a_loss_that_refuses_a_class_tells_of_the_head_without_any_data() -> None:
+    finding = head_is_too_narrow(broken_off(7, data=None, learning=None))
+    assert finding is not None and finding.cause == "L4" and "fewer than 8 outputs" in finding.says
+    assert head_is_too_narrow(broken_off(10, data=None, learning=None)) is None  # no class
+    other = Unexamined("rounds after 0", "fit, round 1, client 4: seen: IndexError: index out of range in self")
+    assert head_is_too_narrow(broken_off(7, data=None, learning=None, unexamined=(other,))) is None
+
+
+def test_a_label_that_only_training_makes_names_the_client_whose_loss_refused_it() -> None:
+    finding = labels_leave_the_head(broken_off(10))  # its data run from 0 to 9
+    assert finding is not None and (finding.cause, finding.clients, finding.where) == ("L3", (4,), "job.py:15")
+    assert "0 to 10" in finding.says and labels_leave_the_head(broken_off(9)) is None
+    held = labels_leave_the_head(broken_off(10, data=data(high=10)))  # others hold such labels too
+    assert held is not None and held.clients == ()

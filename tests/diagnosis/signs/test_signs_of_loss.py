@@ -8,6 +8,7 @@ from evidence_of import bare, job, labels, learning, outcome, rounds, trials, vi
 
 from fedlens.diagnosis import Certainty, Evidence, Finding
 from fedlens.diagnosis.signs.loss.constant import weights_start_alike
+from fedlens.diagnosis.signs.loss.detached import loss_has_no_gradient
 from fedlens.diagnosis.signs.loss.likelihood import likelihood_of_logits
 from fedlens.diagnosis.signs.loss.misfit import one_batch_is_not_learned
 from fedlens.diagnosis.signs.loss.spread import outputs_are_spread
@@ -22,6 +23,7 @@ SIGNS = (
     likelihood_of_logits,
     loss_is_a_sum,
     weights_start_alike,
+    loss_has_no_gradient,
     one_batch_is_not_learned,
 )
 
@@ -189,3 +191,41 @@ def test_small_networks_slow_ones_and_healthy_jobs_need_not_learn_a_batch_by_hea
     assert one_batch_is_not_learned(ailing(learning=learning(overfit_best=None, parameters=10_000))) is None
     hard = {"learning": poor, "labels": labels(learnable=0.35), "trials": None}
     assert one_batch_is_not_learned(job(**hard)) is None
+
+
+NONE = {"gradient_norm": None, "sent_back": None}
+
+
+def asked(idle: tuple[int, ...], norm: float = 0.0, **changes: Any) -> Evidence:
+    """Two rounds of eight clients, of which `idle` train without a gradient."""
+    vain = watched(**(NONE | changes))
+    sent = tuple(visit(c, norm=norm, size=norm, watched=vain) if c in idle else visit(c) for c in range(8))
+    return ailing(rounds=rounds(2, visits=sent))
+
+
+def test_backward_that_reaches_no_parameter_is_found() -> None:
+    finding = loss_has_no_gradient(asked(tuple(range(8))))
+    assert finding is not None and finding.certainty is Certainty.FOUND
+    assert (finding.cause, finding.clients) == ("H5", ()) and {"H8", "K1", "O1", "B4"} <= finding.hides
+    some = loss_has_no_gradient(asked((1, 4)))
+    assert some is not None and some.clients == (1, 4)
+    assert loss_has_no_gradient(asked((0, 1, 2, 3))) is None  # neither all nor a few
+    assert loss_has_no_gradient(asked((1, 4), rates=(0.0,))) is None
+    assert loss_has_no_gradient(asked((1, 4), loss_first=None)) is None  # not heard
+    assert loss_has_no_gradient(asked((1, 4), norm=0.5)) is None  # moved by what is not heard
+    assert loss_has_no_gradient(asked((1, 4), gradient_norm=0.3)) is None
+
+
+def test_a_gradient_of_exactly_zero_is_none_where_weight_decay_moves_weights() -> None:
+    everyone = tuple(range(8))
+    assert certainty(loss_has_no_gradient(asked(everyone, 0.1, gradient_norm=0.0, unused=("0.weight",)))) is not None
+    assert loss_has_no_gradient(asked(everyone, 0.1, gradient_norm=0.0)) is None  # a first step alone
+
+
+def test_a_loss_without_gradient_is_found_apart_from_clients_where_the_job_fails() -> None:
+    unheard = rounds(2, visits=tuple(visit(c, watched=watched(steps=None, loss_first=None)) for c in range(4)))
+    dead = learning(zero_gradients=("0.weight", "1.weight"), overfit_best=0.1)
+    assert certainty(loss_has_no_gradient(ailing(rounds=unheard, learning=dead))) is Certainty.FOUND
+    assert loss_has_no_gradient(job(rounds=unheard, learning=dead)) is None
+    part = replace(dead, zero_gradients=("0.weight",))
+    assert loss_has_no_gradient(ailing(rounds=unheard, learning=part)) is None

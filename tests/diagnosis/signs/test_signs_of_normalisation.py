@@ -1,6 +1,9 @@
 """Signs of norm layers and their buffers."""
 
+from dataclasses import replace
+
 import pytest
+import torch.nn as nn
 from evidence_of import (
     ENTRIES,
     aggregation,
@@ -18,6 +21,7 @@ from evidence_of import (
 )
 
 from fedlens.diagnosis import Certainty, Evidence, Finding
+from fedlens.diagnosis.signs.normalisation.apart import groups_of_one_channel
 from fedlens.diagnosis.signs.normalisation.counters import buffers_are_cast
 from fedlens.diagnosis.signs.normalisation.frozen import trained_in_evaluation_mode
 from fedlens.diagnosis.signs.normalisation.ignored import declared_entries_do_not_exist
@@ -25,6 +29,7 @@ from fedlens.diagnosis.signs.normalisation.mode import evaluated_in_training_mod
 from fedlens.diagnosis.signs.normalisation.skewed import batch_norm_suffers
 from fedlens.diagnosis.signs.normalisation.stepped import statistics_are_stepped
 from fedlens.diagnosis.signs.normalisation.unaggregated import statistics_are_not_averaged
+from fedlens.diagnosis.subject.patient import norms_of
 
 MEAN, VAR, COUNT = "2.running_mean", "2.running_var", "2.num_batches_tracked"
 ALL = dict.fromkeys(ENTRIES, "mean")
@@ -43,6 +48,17 @@ def test_statistics_that_are_no_mean_are_found_with_made_up_uploads(fate: str) -
 def test_statistics_that_are_one_clients_in_every_round_are_found() -> None:
     e = job(rounds=rounds(fates={MEAN: "one", VAR: "one", COUNT: "one"}))
     assert certainty(statistics_are_not_averaged(e)) is Certainty.FOUND
+
+
+def test_statistics_that_come_back_as_they_went_are_the_clients_matter() -> None:
+    """Rounded to whole numbers they stay those of the start, 0 and 1; the server averages what differs."""
+    e = job(rounds=rounds(fates={MEAN: "kept", VAR: "mean", COUNT: "mean"}))
+    finding = statistics_are_not_averaged(e)
+    assert finding is not None and (finding.where, finding.treatment) == ("job.py:10", "reference-client")
+    assert "as they went" in finding.says and "X2" in finding.also
+    kept = aggregation(fates=ALL | {MEAN: "kept"})
+    server = statistics_are_not_averaged(job(rounds=e.rounds, aggregation=kept))
+    assert server is not None and (server.where, server.treatment) == ("job.py:20", "mean-buffers")
 
 
 def test_the_weight_is_what_running_statistics_cost() -> None:
@@ -93,6 +109,14 @@ def test_batch_norm_is_only_blamed_by_a_trial() -> None:
     assert certainty(finding) is Certainty.SUPPORTED and finding is not None and finding.treatment == "norm-group"
     assert batch_norm_suffers(suffering(norm_group=-0.05)) is None
     assert batch_norm_suffers(suffering()) is None
+
+
+def test_group_norm_that_gains_on_tiny_batches_leaves_nothing_to_a_weak_network() -> None:
+    e = suffering(norm_group=0.2)
+    tiny = rounds(visits=tuple(visit(c, watched=watched(batches=(2,) * 100)) for c in range(4)))
+    small, usual = (batch_norm_suffers(one) for one in (replace(e, rounds=tiny), e))
+    assert small is not None and {"K1", "O1"} <= small.hides
+    assert usual is not None and not {"K1", "O1"} & usual.hides
 
 
 def test_a_variance_below_zero_is_found() -> None:
@@ -152,6 +176,16 @@ def test_modules_in_evaluation_mode_without_statistics_are_only_noted() -> None:
     trained = {name: entry for name, entry in ENTRIES.items() if entry.kind == "parameter"}
     e = job(facts=facts(entries=trained, norms={}), rounds=still_in_evaluation())
     assert certainty(trained_in_evaluation_mode(e)) is Certainty.NOTED
+
+
+def test_group_norm_with_a_group_for_every_channel_is_noted() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(4, 4), nn.GroupNorm(2, 4), nn.GroupNorm(1, 1))
+
+    def told(part: nn.Module) -> Finding | None:
+        return groups_of_one_channel(job(facts=replace(facts(), norms=norms_of(part))))
+
+    assert certainty(told(network)) is Certainty.NOTED and "1 of 3 group norms" in str(told(network))
+    assert told(network[2:]) is None
 
 
 def test_a_declared_beginning_that_no_entry_has_is_noted() -> None:

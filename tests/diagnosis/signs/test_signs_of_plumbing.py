@@ -3,12 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from evidence_of import aggregation, handling, job, round_of, rounds, visit, watched
+from evidence_of import aggregation, facts, handling, job, outcome, round_of, rounds, trials, visit, watched
 
 from fedlens.diagnosis import Certainty, Evidence, Finding
+from fedlens.diagnosis.evidence import Round
+from fedlens.diagnosis.signs.aggregation.accumulated import sum_is_carried_over
 from fedlens.diagnosis.signs.aggregation.inits import clients_begin_apart
+from fedlens.diagnosis.signs.mean import fault
 from fedlens.diagnosis.signs.plumbing.alias import one_object_is_shared
 from fedlens.diagnosis.signs.plumbing.installed import aggregate_is_not_installed
+from fedlens.diagnosis.signs.plumbing.kept import server_keeps_an_older_model
 from fedlens.diagnosis.signs.plumbing.loading import clients_do_not_load
 from fedlens.diagnosis.signs.plumbing.restored import older_model_is_returned
 from fedlens.diagnosis.signs.plumbing.returned import trained_model_is_not_returned
@@ -55,6 +59,18 @@ def test_entries_that_alone_are_deaf_were_left_out_of_the_load() -> None:
     assert found(clients_do_not_load(job(rounds=far.rounds, handling=handling(**heard)))).cause == "B1"
     half = handling(heeds={0: 0.5, 1: 0.5}, heeds_error={0: 0.01, 1: 0.01}, unheeded=("0.weight", "1.weight"))
     assert found(clients_do_not_load(job(rounds=e.rounds, handling=half))).cause == "B1"
+
+
+def test_an_update_that_what_is_sent_does_not_change_at_all_was_trained_on_another_model() -> None:
+    """The server adds an update to what it sent, so that all of a change comes back from clients that load nothing."""
+    e = starting((0.0, 0.0), (0.2, 0.3))
+    same = handling(heeds={0: 1.0 + 5e-10, 1: 1.0 - 2e-9}, heeds_error={0: 8e-9, 1: 8e-9})
+    update = replace(e, facts=facts(payload="update"), handling=same)
+    finding = found(clients_do_not_load(update))
+    assert finding.cause == "B1" and finding.also == ()
+    moves = replace(same, heeds_error={0: 8e-3, 1: 8e-3})
+    assert found(clients_do_not_load(replace(update, handling=moves))).cause == "A4"
+    assert found(clients_do_not_load(replace(update, facts=facts()))).cause == "A4"
 
 
 def test_loading_in_half_precision_is_loading() -> None:
@@ -122,10 +138,37 @@ def test_a_model_that_never_moves_though_clients_do_is_not_installed() -> None:
 
 def test_a_server_that_is_a_round_late_is_told_from_one_that_installs_nothing() -> None:
     dry = aggregation(weights=(0.0, 0.0, 0.0))
-    late = found(aggregate_is_not_installed(job(aggregation=dry, rounds=(round_of(1, moved=0.0), round_of(2)))))
+    behind = (round_of(1, moved=0.0), round_of(2, residual=1.4))  # the second takes the first one's mean
+    late = found(aggregate_is_not_installed(job(aggregation=dry, rounds=behind)))
     assert "too late" in late.says and late.also == ("A8",)
     never = found(aggregate_is_not_installed(job(aggregation=dry, rounds=rounds(3, moved=0.0))))
     assert "never" in never.says
+
+
+KEPT = {"moved": 0.0, "total": 0.0, "weights": (0.0,) * 4, "residual": 1.0}
+
+
+def test_a_server_that_goes_on_with_an_older_model_in_most_rounds_is_found() -> None:
+    """The best model is sent again, by a comparison that is turned round: after the first round nothing is better."""
+    e = job(aggregation=aggregation(again=1.0), rounds=(round_of(1), *(round_of(n, **KEPT) for n in (2, 3, 4))))
+    finding = found(server_keeps_an_older_model(e))
+    assert finding.cause == "B7" and "3 of 4" in finding.says and finding.where == "job.py:20"
+    assert aggregate_is_not_installed(e) is None and sum_is_carried_over(e) is None and fault(e) is None
+
+
+def test_a_check_that_refuses_an_aggregate_now_and_then_is_noted_where_it_costs_nothing() -> None:
+    seen = (*(round_of(n) for n in (1, 2, 3)), *(round_of(n, **KEPT) for n in (4, 5)))
+    refused = aggregation(weights=(0.0,) * 3, by_cohort=((3, 1.0), (5, 1e-15)))  # of made-up uploads too
+    finding = server_keeps_an_older_model(job(aggregation=refused, rounds=seen))
+    assert finding is not None and finding.certainty is Certainty.NOTED and fault(job(rounds=seen)) is None
+    assert fault(job(aggregation=refused, rounds=seen)) is None
+    short = trials(job=outcome(0.5))
+    finding = server_keeps_an_older_model(job(aggregation=refused, rounds=seen, trials=short))
+    assert finding is not None and finding.certainty is Certainty.FOUND
+    once = server_keeps_an_older_model(job(rounds=seen[:4], trials=short))
+    assert once is not None and once.certainty is Certainty.NOTED
+    void = job({"min_clients": 5}, rounds=seen)
+    assert server_keeps_an_older_model(void) is None and server_keeps_an_older_model(job()) is None
 
 
 def test_void_rounds_and_coarse_grids_are_no_missing_install() -> None:
@@ -155,3 +198,17 @@ def test_steps_that_leave_the_answer_as_it_was_trained_something_else() -> None:
 def test_visits_without_steps_rate_or_gradient_are_left_to_other_signs(seen: dict[str, object]) -> None:
     idle = tuple(visit(c, norm=0.0, watched=watched(**seen)) for c in range(4))
     assert trained_model_is_not_returned(job(rounds=rounds(visits=idle))) is None
+
+
+def test_who_is_heard_later_alone_returns_what_it_received_too() -> None:
+    """Of late rounds no gradient is heard: clients that were not asked before are no others."""
+
+    def asked(number: int, clients: tuple[int, ...], **changes: object) -> Round:
+        idle = watched(**changes)
+        return round_of(number, visits=tuple(visit(c, norm=0.0, size=0.0, watched=idle) for c in clients))
+
+    early, light = asked(1, (0, 1)), {"loss_first": None, "gradient_norm": None}
+    late = replace(job(), rounds=(early, asked(2, (2, 3), **light)))
+    assert found(trained_model_is_not_returned(late)).clients == ()
+    rest = replace(job(), rounds=(early, asked(2, (2, 3), rates=(0.0,), **light)))
+    assert found(trained_model_is_not_returned(rest)).clients == (0, 1)

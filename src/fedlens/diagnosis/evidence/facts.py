@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from fedlens.diagnosis.job import Declared
 
 Kind = Literal["parameter", "statistic", "counter"]
+ONE_A_GROUP = "GroupNorm of one channel a group"  # a kind of its own among `norms`
 
 
 class Entry(NamedTuple):

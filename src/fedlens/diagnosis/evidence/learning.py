@@ -61,6 +61,8 @@ class Evaluating:
     `mean_of_clients`: the unweighted mean over clients, where that is what is reported (E4). `training`: kinds of
     layers whose answers depend on their mode and which evaluate calls in training mode alone (M31).
     `label_sets`: of every comparison of answers with labels in one evaluation, the number of labels and of classes.
+    `altered`: where nothing else matches and evaluate asks for just the test labels, the share of test inputs that it
+    does not show the network as they are.
     """
 
     metric: str
@@ -79,6 +81,7 @@ class Evaluating:
     mean_of_clients: float | None = None
     training: tuple[str, ...] = ()
     label_sets: tuple[tuple[int, int], ...] = ()
+    altered: float | None = None
     where: str = ""
 
 

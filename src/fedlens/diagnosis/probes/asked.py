@@ -20,11 +20,13 @@ LEAST = 5  # labels in a call that count
 
 
 class Asked(TorchDispatchMode):
-    """`sets`: of every comparison of answers with labels, how many labels of how many classes."""
+    """`sets`: of every comparison of answers with labels, how many labels of how many classes; `labels`: those that
+    answers, not losses, were compared with."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.sets: list[tuple[int, int]] = []
+        self.labels: list[Tensor] = []
         self.answers: dict[int, Tensor] = {}  # whole numbers that come from answers, kept so that no id comes twice
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -35,6 +37,7 @@ class Asked(TorchDispatchMode):
             labels = [one for one in tensors if id(one) not in self.answers]
             if len(labels) == 1:
                 self._note(labels[0])
+                self.labels.append(labels[0].detach().clone())
         elif name.startswith(LOSSES) and len(tensors) > 1:
             self._note(tensors[1])
         elif name.startswith(ANSWERS) or any(id(one) in self.answers for one in tensors):

@@ -27,6 +27,7 @@ from fedlens.diagnosis.probes.comparing import (
     parts_of,
     share,
 )
+from fedlens.diagnosis.probes.inputs_asked import altered
 from fedlens.diagnosis.subject.guard import Ailing
 from fedlens.diagnosis.subject.patient import Patient, Subject
 from fedlens.errors import ConfigurationError
@@ -94,6 +95,9 @@ def examine_evaluating(
         return replace(found, matches=said or "another model")
     repeats = all(_apart(fresh[at], told[at], metric) <= error * unit + 1e-6 for at in kept)
     found = _elsewhere(patient, examiner, compared, found, unit, repeats)
+    if found.matches == "none":
+        seen = altered(patient, states[-1][1], states[-1][0], (examiner.inputs, examiner.labels))
+        found = replace(found, altered=seen)
     whole = examiner.module.state_dict().keys() <= states[-1][1].keys() and not facts.declared.local_entries
     return found if whole or found.matches != "none" else replace(found, matches="undetermined")
 

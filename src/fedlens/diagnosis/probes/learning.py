@@ -54,7 +54,8 @@ def examine_learning(subject: Subject, facts: Facts, rate: float | None, optimiz
     """The author's network and loss on 32 training examples of many classes, by the local `rate` and by others.
 
     About 2 s for a small network; trainings begin no more after 5 s. Raises ConfigurationError without a network and
-    training data, Ailing where the author's code fails on its own data.
+    training data, Ailing where the author's code fails on its own data: of a loss that refuses labels for which the
+    head has no output, the width of that head is still told.
     """
     if not {"model", "train_data"} <= facts.offers:
         do = "Give the job model() and train_data(client)."
@@ -67,38 +68,57 @@ def examine_learning(subject: Subject, facts: Facts, rate: float | None, optimiz
         network = _network(patient)
         inputs = readable(network, inputs)
         inputs, labels, outputs = _affordable(network, inputs, labels, facts.classes)
-        batch = _batch(patient, inputs, labels, outputs)
-        loss = float(patient.loss(outputs, batch.labels).detach().double().mean())
-        seen = answers(outputs)
-        found = _fitted(patient, batch, rate, optimizer)
-        half_way, smallest = features(network, inputs)
-        begun = [fit for fit in found.values() if fit.steps]
-        moved = {name for fit in begun for name in fit.moved}
-        named = dict(network.named_parameters())
-        last = [answers(fit.outputs) for fit in begun if bool(torch.isfinite(answers(fit.outputs)).all())]
-        told = {at: fit for at, fit in found.items() if fit.ended or fit.accuracy >= LEARNED}
-        own = told.get((_kind(optimizer), rate)) if rate is not None else None
-        best = _best(told)
-        return Learning(
-            first_loss=loss,
-            uniform=math.log(facts.classes or max(2, seen.shape[1])),
-            **_shape_of_answers(seen, last),
-            negative=min([loss, *(fit.lowest for fit in begun)]) < -1e-6,
-            grows=_grows(patient, outputs, batch.labels),
-            zero_gradients=tuple(sorted(n for n in named if named[n].requires_grad and n not in moved and begun)),
-            frozen=tuple(name for name, one in named.items() if not one.requires_grad),
-            dead=resting(network, inputs),
-            constant_init=same_weights(network, [fit.network for fit in begun]),
-            identical=unchanging(seen) and all(map(unchanging, last)),
-            half_way=half_way,
-            smallest=smallest,
-            overfit=own.accuracy if own else None,
-            overfit_best=told[best].accuracy if best else None,
-            best_rate=best[1] if best else None,
-            overfit_n=len(batch.truth),
-            overfit_steps=max((fit.steps for fit in told.values()), default=0),
-            parameters=sum(one.numel() for one in named.values()),
-        )
+        try:
+            batch = _batch(patient, inputs, labels, outputs)
+        except Exception:
+            if not _beyond(labels, outputs):
+                raise
+            parameters = sum(one.numel() for one in network.parameters())
+            return Learning(outputs=answers(outputs).shape[1], dead={}, parameters=parameters)
+        return _examined(patient, facts, network, batch, outputs, (_kind(optimizer), rate))
+
+
+def _examined(
+    patient: Patient, facts: Facts, network: nn.Module, batch: Batch, outputs: Any, own: tuple[str, float | None]
+) -> Learning:
+    """What there is to tell of a network whose loss takes the batch; `own`: the local optimiser and rate."""
+    loss = float(patient.loss(outputs, batch.labels).detach().double().mean())
+    seen = answers(outputs)
+    found = _fitted(patient, batch, own)
+    half_way, smallest = features(network, batch.inputs)
+    begun = [fit for fit in found.values() if fit.steps]
+    moved = {name for fit in begun for name in fit.moved}
+    named = dict(network.named_parameters())
+    last = [answers(fit.outputs) for fit in begun if bool(torch.isfinite(answers(fit.outputs)).all())]
+    told = {at: fit for at, fit in found.items() if fit.ended or fit.accuracy >= LEARNED}
+    mine = next((fit for at, fit in told.items() if at == own), None)
+    best = _best(told)
+    return Learning(
+        first_loss=loss,
+        uniform=math.log(facts.classes or max(2, seen.shape[1])),
+        **_shape_of_answers(seen, last),
+        negative=min([loss, *(fit.lowest for fit in begun)]) < -1e-6,
+        grows=_grows(patient, outputs, batch.labels),
+        zero_gradients=tuple(sorted(n for n in named if named[n].requires_grad and n not in moved and begun)),
+        frozen=tuple(name for name, one in named.items() if not one.requires_grad),
+        dead=resting(network, batch.inputs),
+        constant_init=same_weights(network, [fit.network for fit in begun]),
+        identical=unchanging(seen) and all(map(unchanging, last)),
+        half_way=half_way,
+        smallest=smallest,
+        overfit=mine.accuracy if mine else None,
+        overfit_best=told[best].accuracy if best else None,
+        best_rate=best[1] if best else None,
+        overfit_n=len(batch.truth),
+        overfit_steps=max((fit.steps for fit in told.values()), default=0),
+        parameters=sum(one.numel() for one in named.values()),
+    )
+
+
+def _beyond(labels: Tensor, outputs: Any) -> bool:
+    """Whether some labels are numbers of classes that the head has no output for."""
+    width, truth = answers(outputs).shape[1], class_numbers(labels)
+    return width > 1 and bool(((truth < 0) | (truth >= width)).any())
 
 
 def _network(patient: Patient) -> nn.Module:
@@ -206,15 +226,14 @@ def _kind(optimizer: str | None) -> str:
     return "adam" if any(name in said for name in ("adam", "yogi", "lamb", "rms")) else "sgd"
 
 
-def _fitted(
-    patient: Patient, batch: Batch, rate: float | None, optimizer: str | None
-) -> dict[tuple[str, float], Fitted]:
+def _fitted(patient: Patient, batch: Batch, own: tuple[str, float | None]) -> dict[tuple[str, float], Fitted]:
     """Trainings by the job's own rate, then by usual ones until one succeeds or the time is over."""
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).zero_grad()  # the first one loads for seconds
     ends = time.perf_counter() + SECONDS
     found: dict[tuple[str, float], Fitted] = {}
-    own = [(_kind(optimizer), rate)] if rate is not None and math.isfinite(rate) and rate > 0 else []
-    for kind, one in dict.fromkeys([*own, *PLAIN]):
+    rate = own[1]
+    first = [(own[0], rate)] if rate is not None and math.isfinite(rate) and rate > 0 else []
+    for kind, one in dict.fromkeys([*first, *PLAIN]):
         if found and (max(fit.accuracy for fit in found.values()) >= 0.999 or time.perf_counter() > ends):
             break
         share = SECONDS / 3 if not found else SECONDS

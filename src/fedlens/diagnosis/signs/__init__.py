@@ -25,6 +25,7 @@ from fedlens.diagnosis.signs import (
     plumbing,
     privacy,
 )
+from fedlens.diagnosis.signs.beside import unhidden
 from fedlens.diagnosis.signs.few import named
 from fedlens.diagnosis.signs.places import placed
 
@@ -57,7 +58,7 @@ def read(e: Evidence, signs: Sequence[Sign] = SIGNS) -> tuple[list[Finding], lis
             failed.append(Unexamined(f"the sign {sign.__name__}", f"{type(error).__name__}: {error}"))
         else:
             found += [] if said is None else [placed(e, named(e, said))]
-    return found, failed
+    return unhidden(e, found), failed
 
 
 __all__ = ["SIGNS", "read"]

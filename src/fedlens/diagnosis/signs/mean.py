@@ -11,6 +11,7 @@ from statistics import mean, pstdev
 from typing import Literal, NamedTuple
 
 from fedlens.diagnosis.evidence import Aggregation, Evidence, Round
+from fedlens.diagnosis.signs.arriving import made_up_for
 from fedlens.diagnosis.signs.reading import lossy, noisy, rounds_watched
 
 Broken = Literal["B2", "A1", "A3", "A6", "A12"]
@@ -80,8 +81,24 @@ def tolerance(one: Round) -> float:
 
 
 def leaks(e: Evidence) -> tuple[Round, ...]:
-    """Watched rounds whose aggregate is not the server's rate times the declared mean, beyond rounding."""
-    return tuple(one for one in rounds_watched(e) if _off(one, e.facts.declared.server_lr))
+    """Watched rounds whose aggregate is not the server's rate times the declared mean, beyond rounding; none where
+    clients send multiples that the server undoes."""
+    return () if made_up_for(e) else tuple(one for one in rounds_watched(e) if _off(one, e.facts.declared.server_lr))
+
+
+def held_back(e: Evidence) -> tuple[int, ...]:
+    """Rounds after which the model is exactly what it was, though clients moved by more than rounding, where others
+    take the declared mean: there the server had a choice. A round with fewer uploads than `min_clients` is void, and
+    none of them."""
+    least, broken = e.facts.declared.min_clients or 0, {one.number for one in leaks(e)}
+    full = [one for one in rounds_watched(e) if len(one.visits) >= max(1, least) and one.number in broken]
+    return tuple(one.number for one in full if one.moved == 0) if _taken(e) else ()
+
+
+def _taken(e: Evidence) -> bool:
+    """Whether some round's model is the declared mean."""
+    broken = {one.number for one in leaks(e)}
+    return any(one.moved and one.residual is not None and one.number not in broken for one in rounds_watched(e))
 
 
 def _off(one: Round, rate: float) -> bool:
@@ -121,11 +138,12 @@ def alike(values: Sequence[float], shares: Sequence[float], within: float) -> bo
 
 def fault(e: Evidence) -> Fault | None:
     """What is wrong with the sum, by the first of `totals` that shows something; None: it is the declared mean."""
-    if clipped_to(e) is not None and "clip" not in e.facts.declared.dp:
+    if made_up_for(e) or (clipped_to(e) is not None and "clip" not in e.facts.declared.dp):
         return None
+    held, taken = held_back(e), _taken(e)
     for one in totals(e):
-        cause = _cause(e, one)
-        if cause is not None:
+        cause = _cause(e, one) if one.round not in held else None
+        if cause is not None and not (cause == "B2" and one.round is None and taken):  # made-up uploads were refused
             return Fault(cause, one)
     return None
 
@@ -184,7 +202,7 @@ def by_constant(e: Evidence) -> bool:
     """Whether coefficients add up to another sum where more uploads come: they are divided by a constant."""
     a = e.aggregation
     sums = [total for _, total in a.by_cohort] if a is not None and not e.facts.declared.dp else []
-    if len(sums) < 2 or not all(map(math.isfinite, sums)) or min(sums) <= 0:
+    if len(sums) < 2 or not all(map(math.isfinite, sums)) or min(sums) <= EXACT * max(sums):  # refused, not divided
         return False
     most = max(a.by_cohort) if a is not None else (0, 0.0)
     return max(sums) > 1.05 * min(sums) and most[1] == max(sums)

@@ -197,9 +197,11 @@ def lost(e: Evidence, name: str = "reference") -> float:
 
 
 def client_side(e: Evidence) -> bool:
-    """Whether the reference mends the job and the doctor's aggregator under the author's clients does not (M35)."""
+    """Whether the reference mends the job and the doctor's aggregator under the author's clients does not (M35). Where
+    that is clearly below the job itself, the two belong together (controls that the aggregator keeps), and it says
+    nothing."""
     whole, half = ahead(e, "reference"), ahead(e, "own_clients")
-    return whole is not None and half is not None and whole > noise(e) and half < 0.5 * whole
+    return whole is not None and half is not None and whole > noise(e) and -noise(e) < half < 0.5 * whole
 
 
 def percent(x: float) -> str:

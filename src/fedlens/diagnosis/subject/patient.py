@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlens.diagnosis.evidence import Entry, Facts
+from fedlens.diagnosis.evidence.facts import ONE_A_GROUP
 from fedlens.diagnosis.job import OPTIONAL, Declared, State, Upload
 from fedlens.diagnosis.origins.trace import Trace
 from fedlens.diagnosis.subject.copies import Original, original
@@ -212,7 +213,7 @@ class Patient:
         if self.offers("model"):
             try:
                 module = self.model()
-                buffers, norms = {name for name, _ in module.named_buffers()}, _norms(module)
+                buffers, norms = {name for name, _ in module.named_buffers()}, norms_of(module)
             except Ailing:
                 self.broken.add("model")
         entries = {name: _entry(name, value, buffers) for name, value in self.init.items()}
@@ -274,6 +275,11 @@ def _entry(name: str, value: Tensor, buffers: set[str] | None) -> Entry:
     return Entry(shape, dtype, "statistic" if told else "parameter")
 
 
-def _norms(module: nn.Module) -> dict[str, int]:
-    kinds = [type(part).__name__ for part in module.modules()]
+def norms_of(module: nn.Module) -> dict[str, int]:
+    """How many norm layers of each kind a network has."""
+    kinds = [ONE_A_GROUP if _channel_by_channel(part) else type(part).__name__ for part in module.modules()]
     return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds) if "Norm" in kind}
+
+
+def _channel_by_channel(part: nn.Module) -> bool:
+    return isinstance(part, nn.GroupNorm) and part.num_groups == part.num_channels > 1

@@ -16,6 +16,7 @@ from fedlens.diagnosis.signs.aggregation.step import server_steps_wrongly
 from fedlens.diagnosis.signs.aggregation.summed import weights_are_no_mean
 from fedlens.diagnosis.signs.aggregation.truncated import sum_is_truncated
 from fedlens.diagnosis.signs.aggregation.turned import clients_turn_late
+from fedlens.diagnosis.signs.aggregation.unheard import clients_count_for_too_little
 from fedlens.diagnosis.signs.aggregation.weighting import weighting_is_another
 
 SIGNS = (
@@ -27,6 +28,7 @@ SIGNS = (
     server_steps_wrongly,
     divisor_is_constant,
     weighting_is_another,
+    clients_count_for_too_little,
     clients_begin_apart,
     not_a_number_is_accepted,
     client_dominates,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedlens.diagnosis.evidence import Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
-from fedlens.diagnosis.signs.mean import averages, leaks, made_up
+from fedlens.diagnosis.signs.mean import averages, held_back, leaks, made_up
 from fedlens.diagnosis.signs.reading import HONEST, middle, number, place, rounds_watched, row, severity
 
 ROUNDS = 4  # from which on sums that fall as 1 / round are no chance
@@ -25,7 +25,7 @@ def sum_is_carried_over(e: Evidence) -> Finding | None:
     first_is_fine = bool(e.rounds) and e.rounds[0].number not in broken
     error = max((one.past_error for one in rounds_watched(e)), default=0.0)
     seen = first_is_fine and carried is not None and abs(carried) > LEAST + 4 * error
-    twice = again > 1e-3 and a is not None and abs(a.total) > 1e-6
+    twice = again > 1e-3 and a is not None and abs(a.total) > 1e-6 and not held_back(e)
     fading = () if seen or twice else _fading(e)
     if not seen and not twice and not fading:
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from fedlens.diagnosis.evidence import DataAudit, Evidence
 from fedlens.diagnosis.finding import Certainty, Finding, Measured
 from fedlens.diagnosis.signs.symptom import ails, misses
@@ -13,6 +15,7 @@ ALONE = 1.5  # standard deviations that a single client must stand apart: faults
 RATIO = 1.5  # of factors of scale that are one
 EXTREME = 8.0  # a factor of scale that no natural difference of clients has
 GAP = 2.0  # times the difference of all others, above which another preparation lies; nature leaves no gap
+ROW = 3  # steps among those that stand apart, about as wide as the one that leads to them: a row goes on through it
 
 
 def pipelines_differ(e: Evidence) -> Finding | None:
@@ -61,8 +64,12 @@ def each_its_own(x: DataAudit) -> bool:
 
 
 def _by_degrees(x: DataAudit) -> bool:
-    """Whether those stand apart that come last in a row of clients without a gap."""
-    return bool(x.apart) and not x.scaled and min(x.apart.values()) < GAP * x.nearest
+    """Whether those stand apart that come last in a row of clients without a gap, or are such a row themselves."""
+    if not x.apart or x.scaled:
+        return False
+    row = sorted(x.apart.values())
+    first, steps = row[0] - x.nearest, [after - before for before, after in pairwise(row)]
+    return row[0] < GAP * x.nearest or sum(step >= first / 2 for step in steps) >= ROW
 
 
 def _alike(x: DataAudit) -> bool:

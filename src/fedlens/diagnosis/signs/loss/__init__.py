@@ -6,6 +6,7 @@ Offers: SIGNS.
 """
 
 from fedlens.diagnosis.signs.loss.constant import weights_start_alike
+from fedlens.diagnosis.signs.loss.detached import loss_has_no_gradient
 from fedlens.diagnosis.signs.loss.likelihood import likelihood_of_logits
 from fedlens.diagnosis.signs.loss.misfit import one_batch_is_not_learned
 from fedlens.diagnosis.signs.loss.proximal import proximal_term_is_wrong
@@ -20,6 +21,7 @@ SIGNS = (
     outputs_are_spread,
     loss_is_a_sum,
     weights_start_alike,
+    loss_has_no_gradient,
     declared_term_is_unused,
     proximal_term_is_wrong,
     one_batch_is_not_learned,

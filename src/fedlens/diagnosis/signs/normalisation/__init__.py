@@ -5,6 +5,7 @@ Does not know: how buffers were followed, or what becomes of parameters.
 Offers: SIGNS.
 """
 
+from fedlens.diagnosis.signs.normalisation.apart import groups_of_one_channel
 from fedlens.diagnosis.signs.normalisation.counters import buffers_are_cast
 from fedlens.diagnosis.signs.normalisation.frozen import trained_in_evaluation_mode
 from fedlens.diagnosis.signs.normalisation.ignored import declared_entries_do_not_exist
@@ -21,6 +22,7 @@ SIGNS = (
     evaluated_in_training_mode,
     batch_norm_suffers,
     declared_entries_do_not_exist,
+    groups_of_one_channel,
 )
 
 __all__ = ["SIGNS"]

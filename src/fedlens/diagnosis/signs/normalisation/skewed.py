@@ -9,6 +9,7 @@ from fedlens.diagnosis.signs.reading import (
     effect,
     gained,
     lines,
+    middle,
     noise,
     percent,
     points,
@@ -19,6 +20,7 @@ from fedlens.diagnosis.signs.reading import (
 )
 
 TINY = 4  # examples a batch
+OF_ALL = frozenset({"K1", "K5", "O1", "O2"})  # what tiny batches look like, in pooled training too
 
 
 def batch_norm_suffers(e: Evidence) -> Finding | None:
@@ -40,6 +42,7 @@ def batch_norm_suffers(e: Evidence) -> Finding | None:
         return None
     dealt = effect(e, "iid")
     explains = dealt is None or best.gain > dealt.gain - noise(e)  # even what dealing again would gain
+    alone = best is swap and tiny_batches(e)  # wherever the data are
     what = "group norm in its place gains" if best is swap else "statistics taken anew gain"
     spread = None if gap is None else Measured("batch statistics against running ones", "M27", percent(gap), "about 0")
     return Finding(
@@ -55,5 +58,10 @@ def batch_norm_suffers(e: Evidence) -> Finding | None:
         source="Hsieh et al. 2020; Wu and He 2018",
         treatment="norm-group" if best is swap else "recalibrated",
         weight=best.gain,
-        hides=frozenset({"P1", "C1", "S4"}) if explains else frozenset(),
+        hides=(frozenset({"P1", "C1", "S4"}) if explains else frozenset()) | (OF_ALL if alone else frozenset()),
     )
+
+
+def tiny_batches(e: Evidence) -> bool:
+    """Whether norm layers take most of their statistics from a handful of examples: then pooled training fails too."""
+    return bool(statistics(e)) and (middle(size for v in visits(e) for size in v.watched.batches) or TINY + 1) <= TINY

@@ -42,19 +42,35 @@ def statistics_are_not_averaged(e: Evidence) -> Finding | None:
         told = f"{percent(gap)} apart"
         lines.append(Measured("accuracy with batch statistics against running ones", "M27", told, "about 0"))
     withheld = [name for name in left if any(name in v.missing for v in visits(e))]
+    unmoved = not withheld and _sent_as_received(e, left)
+    says = f"{len(left)} of {len(names)} running statistics are never averaged ({listed(left, 2)}): they are {how}."
+    if unmoved:
+        says = (
+            f"{len(left)} of {len(names)} running statistics come back from clients as they went ({listed(left, 2)}), "
+            "though training moves them: the server, which averages them, has nothing new."
+        )
     return Finding(
         "N1",
         Certainty.FOUND,
-        f"{len(left)} of {len(names)} running statistics are never averaged ({listed(left, 2)}): they are {how}.",
+        says,
         tuple(lines),
-        "Average the statistics with the parameters (copy whole numbers), or declare them local and evaluate so.",
+        "Send the statistics as training leaves them, in full precision."
+        if unmoved
+        else "Average the statistics with the parameters (copy whole numbers), or declare them local and evaluate so.",
         source="Hsieh et al. 2020; Li et al. 2021 (FedBN)",
-        also=("A4", "X4") if withheld else ("A4",),
-        treatment="reference-client" if withheld else "mean-buffers",
-        where=place(e, "fit" if withheld else "aggregate"),
+        also=("A4", "X4") if withheld else ("X2", "X4", "N5") if unmoved else ("A4",),
+        treatment="reference-client" if withheld or unmoved else "mean-buffers",
+        where=place(e, "fit" if withheld or unmoved else "aggregate"),
         weight=max(0.15, lost(e), gap or 0.0),
         hides=frozenset({"N2", "N3", "X4", "E10", "P1", "C1", "K1", "O1", "O7", "O2", "S4"}),
     )
+
+
+def _sent_as_received(e: Evidence, left: list[str]) -> bool:
+    """Whether the server averages `left` where they differ, as made-up uploads show: then clients send nothing new of
+    them, rounded to few digits or taken from the model that they received."""
+    made_up = {} if e.aggregation is None else e.aggregation.fates
+    return _fates(e)[left[0]] == "kept" and all(made_up.get(name) in ("mean", "uniform") for name in left)
 
 
 def _fates(e: Evidence) -> dict[str, str]:

@@ -40,5 +40,5 @@ def rate_is_too_large(e: Evidence) -> Finding | None:
         also=("K5",),
         treatment=f"rate={best:g}",
         weight=gain,
-        hides=frozenset({"A10", "P1", "C1", "K5", "D3"}),
+        hides=frozenset({"A9", "A10", "P1", "C1", "K5", "D3"}),
     )

@@ -24,7 +24,9 @@ def _not_returned(e: Evidence) -> Finding | None:
     by_client: dict[int, list[Visit]] = defaultdict(list)
     for visit in visits(e):
         by_client[visit.client].append(visit)
-    idle = tuple(sorted(c for c, found in by_client.items() if all(trained_in_vain(v) for v in found)))
+    still = {c: found for c, found in by_client.items() if all(_still(v) for v in found)}
+    vain = any(trained_in_vain(v) for found in still.values() for v in found)
+    idle = tuple(sorted(still)) if vain else ()
     idle = () if lagging(e) else idle
     everyone = len(idle) == len(by_client)
     if not idle or (len(by_client[idle[0]]) < 2 and len(idle) < 2):
@@ -45,3 +47,10 @@ def _not_returned(e: Evidence) -> Finding | None:
         weight=severity(e, 0.4 if everyone else 0.1),
         hides=HONEST | {"O8", "E5", "E10", "B2", "H7", "D5"} if everyone else HONEST | {"O8"},
     )
+
+
+def _still(visit: Visit) -> bool:
+    """Whether steps were taken and exactly what was sent came back, as far as is heard."""
+    w = visit.watched
+    unheard = w.loss_first is None and bool(w.steps) and any(rate > 0 for rate in w.rates)
+    return trained_in_vain(visit) or (unheard and visit.finite and visit.norm == 0)
