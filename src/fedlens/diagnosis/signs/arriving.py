@@ -45,9 +45,11 @@ def arriving(e: Evidence, one: Round) -> tuple[float, ...]:
 def made_up_for(e: Evidence) -> bool:
     """Whether clients send multiples of what they trained (the reverse, n_i times it, a part) and the server undoes it,
     so that the declared mean is what arrives, in every round that tells."""
-    rounds = [one for one in rounds_watched(e) if arriving(e, one)]
-    scaled = any(abs(c - 1) > NEAR for one in rounds for c in multiples(e, one))
-    return scaled and all(_declared(one, arriving(e, one), e.facts.declared.server_lr) for one in rounds)
+    every = rounds_watched(e)
+    scaled = [one for one in every if any(abs(c - 1) > NEAR for c in multiples(e, one))]
+    arrived = [(one, found) for one in every if (found := arriving(e, one))] if scaled else []
+    told = any(one is other for one in scaled for other, _ in arrived)
+    return told and all(_declared(one, found, e.facts.declared.server_lr) for one, found in arrived)
 
 
 def _declared(one: Round, found: tuple[float, ...], rate: float) -> bool:
@@ -60,12 +62,13 @@ def _sent(e: Evidence, one: Round) -> Sent:
     """What uploads are, read as the changes that they are taken for, as the other kind, and as weights times a number:
     where u stands for w + d, the model counts once with u, not once more."""
     update = e.facts.payload == "update"
-    own, other, whole = (_read(one, way) for way in (_change(update), _change(not update), _weights))
-    if own:
+    if own := _read(one, _change(update)):
         return Sent(own)
-    if other:  # weights that are taken for updates, or updates for weights: u = (u - w) + w
+    if other := _read(
+        one, _change(not update)
+    ):  # weights that are taken for updates, or updates for weights: u = (u - w) + w
         return Sent(other, (0.0, 0.0) if update else (1.0, 0.0))
-    return Sent(whole, (0.0, -1.0) if update else (1.0, -1.0))
+    return Sent(_read(one, _weights), (0.0, -1.0) if update else (1.0, -1.0))
 
 
 def _read(one: Round, way: Callable[[Visit, SentBack], float | None]) -> tuple[float, ...]:

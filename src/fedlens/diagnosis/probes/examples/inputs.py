@@ -184,26 +184,22 @@ def _null(
     sizes: Mapping[int, int], mixes: Mapping[int, Doubles], reference: _Reference, spread: Doubles
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Mean and standard deviation of the residual of clients drawn from the reference itself, by bootstrap."""
-    random = generator(0, "inputs")
+    random, count = generator(0, "inputs"), len(reference.rows)
     order, counts = np.argsort(reference.labels, kind="stable"), np.bincount(reference.labels)
-    first = counts.cumsum() - counts
-
-    def drawn(classes: Whole) -> Doubles:
-        """Rows of the reference, one for each of `classes`, with replacement."""
-        rows: Doubles = reference.rows[
-            order[first[classes] + (random.random(len(classes)) * counts[classes]).astype(int)]
-        ]
-        return rows
-
-    every, sorted_labels = np.arange(len(counts)), reference.labels[order]
-    seen: dict[int, list[float]] = {client: [] for client in sizes}
-    for _ in range(DRAWS):
-        means = np.add.reduceat(drawn(sorted_labels), first, axis=0) / counts[:, None]
-        for client, size in sizes.items():
-            dealt = random.multinomial(size, mixes[client] / mixes[client].sum())
-            mean = drawn(np.repeat(every, dealt)).mean(axis=0)
-            seen[client].append(_size(_unexplained(mean, means, spread)[1]))
-    return {c: float(np.mean(s)) for c, s in seen.items()}, {c: float(np.std(s)) for c, s in seen.items()}
+    first, every, classes = counts.cumsum() - counts, reference.labels[order], np.arange(len(counts))
+    rows = ((reference.rows - reference.rows.mean(axis=0)) / spread).astype(np.float32)
+    owners = np.concatenate([every, *(np.full(n, len(counts) + at) for at, n in enumerate(sizes.values()))])
+    held = np.bincount(owners)[:, None].astype(np.float32)
+    found = np.empty((DRAWS, len(sizes)))
+    for draw in found:
+        dealt = [random.multinomial(n, mixes[client] / mixes[client].sum()) for client, n in sizes.items()]
+        labels = np.concatenate([every, *(np.repeat(classes, parts) for parts in dealt)])
+        places = order[first[labels] + (random.random(len(labels)) * counts[labels]).astype(np.int64)]
+        times = np.bincount(owners * count + places, minlength=len(held) * count).reshape(-1, count)
+        means = (times.astype(np.float32) @ rows / held).astype(np.float64)
+        own, ones = means[: len(counts)], np.ones(rows.shape[1])
+        draw[:] = [_size(_unexplained(mean, own, ones)[1]) for mean in means[len(counts) :]]
+    return dict(zip(sizes, found.mean(axis=0), strict=True)), dict(zip(sizes, found.std(axis=0), strict=True))
 
 
 def _worth(times: float) -> float:

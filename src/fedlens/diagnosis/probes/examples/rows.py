@@ -40,6 +40,8 @@ def repeats(tables: Tables) -> Repeats:
     holders = {client: _hashes(table) for client, table in tables.clients.items() if len(table)}
     if tables.test is not None and len(tables.test):
         holders[TEST] = _hashes(tables.test)
+    if len(set().union(*holders.values())) == sum(map(len, holders.values())):
+        return Repeats()  # nothing repeats
     counted = {holder: Counter(rows) for holder, rows in holders.items()}
     places: dict[int, list[int]] = defaultdict(list)
     for holder, rows in counted.items():
