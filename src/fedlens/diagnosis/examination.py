@@ -29,6 +29,7 @@ from fedlens.errors import FedlensError
 
 SHARE, KNOWN = 0.2, 0.15  # of its rounds that the job is run for; and where something exact is broken already
 LEAST, MOST = 6, 30  # rounds
+FEW = 5  # rounds at least where something exact is broken
 OF_INPUTS = ("D2", "D3")  # of all clients; who alone prepares inputs otherwise is left out of what labels are judged by
 WATCHED = 2  # the first rounds, of which all is seen
 
@@ -65,8 +66,8 @@ class Examination:
     @cached_property
     def length(self) -> int:
         """Rounds that the job is run for, by what is known when that is first asked."""
-        rounds = self.evidence.facts.rounds
-        return min(rounds, max(LEAST, min(MOST, math.ceil((KNOWN if self.explained else SHARE) * rounds))))
+        rounds, (share, least) = self.evidence.facts.rounds, (KNOWN, FEW) if self.explained else (SHARE, LEAST)
+        return min(rounds, max(least, min(MOST, math.ceil(share * rounds))))
 
     @property
     def exact(self) -> bool:

@@ -47,7 +47,7 @@ class Course(NamedTuple):
 
 def in_score(rounds: int) -> int:
     """How many of the last evaluations make a score."""
-    return min(LAST, max(1, rounds // 3))
+    return min(LAST, max(1, round(rounds / 3)))
 
 
 def due(rounds: int) -> frozenset[int]:
