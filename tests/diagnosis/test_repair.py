@@ -171,6 +171,23 @@ def test_where_nothing_can_be_measured_a_remedy_is_tried_and_never_proven():
     assert told.as_dict()["treatments"][0]["after"]["values"] == [None]
 
 
+def test_what_is_searched_for_once_is_not_searched_for_again(first_only, monkeypatch):
+    """Skew and drift have the same remedies, found by one search."""
+    causes = {"P1": "server-momentum=0.9", "C1": "fewer-steps"}
+    suspects = tuple(Finding(cause, Certainty.SUPPORTED, "", (), "", treatment=how) for cause, how in causes.items())
+    asked: list[str] = []
+
+    def tried(subject: Subject, evidence: Evidence, finding: Finding) -> Treated:
+        asked.append(finding.cause)
+        same, about = Outcome((0.5,) * 3, 6, 0.5), replace(finding, treatment="knobs=faster")
+        return Treated(about, same, same, 0.9, "", 0.0, (0.0, 0.0), False, "", "")
+
+    monkeypatch.setattr(chain, "treat", tried)
+    monkeypatch.setattr(chain, "judged", lambda _: (suspects, ()))
+    repaired(first_only, examined)
+    assert asked == ["P1"]
+
+
 def test_no_remedy_is_begun_when_time_is_up(first_only, monkeypatch):
     monkeypatch.setattr(chain, "LATEST", -1.0)
     assert repaired(first_only, examined) == ()

@@ -54,7 +54,7 @@ def repaired(x: Examination, examine: Examine) -> tuple[Treated, ...]:
             suspects = tuple(one for one in tried[place].further if one.certainty >= Certainty.SUPPORTED)
             continue
         known = {one.finding.cause for one in tried}
-        suspects = tuple(one for one in suspects if one.cause not in known)
+        suspects = tuple(one for one in suspects if one.cause not in known and not _searched(one, tried))
         if not tried or not suspects or any(one.verified for one in tried):
             break
     return tuple(done)
@@ -74,8 +74,8 @@ def _each(
     """The suspects treated, one after the other, up to the first remedy that is proven; none is begun after `ends`."""
     tried: list[Treated] = []
     for finding in suspects:
-        if skewed(finding) and any(one.finding.treatment.startswith("knobs=") for one in tried):
-            continue  # the same search for the same remedies
+        if _searched(finding, tried):
+            continue
         if time.monotonic() > ends:
             x.missed(f"treatment of {finding.cause}", f"the remedies before it took {LATEST:g} s")
             break
@@ -91,6 +91,11 @@ def _each(
         if tried and tried[-1].verified:
             break
     return tried
+
+
+def _searched(finding: Finding, tried: Sequence[Treated]) -> bool:
+    """Whether treating a finding would be the same search for the same remedies as one that was tried."""
+    return skewed(finding) and any(one.finding.treatment.startswith("knobs=") for one in tried)
 
 
 def _kept(
